@@ -1,0 +1,67 @@
+// The only file that touches timers and clocks; everything else is handed a Clock, so that years pass in minutes in the
+// simulation and no test sleeps. Durations run on monotonic time; wall time is for stamps that people and other
+// machines read.
+import { performance } from 'node:perf_hooks';
+
+/** Both times of one moment. */
+export interface Now {
+  /** Monotonic, ms since an arbitrary start; does not count suspend on Linux. */
+  readonly elapsedMs: number;
+  /** Wall clock, ms since 1970; may jump. */
+  readonly wallMs: number;
+}
+
+export interface Clock {
+  now(): Now;
+  /**
+   * Resolves after `ms`, early and quietly when `signal` aborts. Delays are clamped to 0…2^31-1 ms: beyond that a
+   * Node timer fires at once.
+   */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Calls `fire` once after `ms`; the returned function cancels it. Does not keep the process alive. */
+  after(ms: number, fire: () => void): () => void;
+}
+
+/** The longest delay that a Node timer keeps; a longer one would fire after 1 ms. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+const clamp = (ms: number): number => (ms > 0 ? Math.min(ms, LONGEST_TIMER_MS) : 0);
+
+/** The clock of the machine. */
+export const systemClock: Clock = {
+  now: () => ({ elapsedMs: performance.now(), wallMs: Date.now() }),
+  sleep: (ms, signal) =>
+    new Promise((resolve) => {
+      if (signal?.aborted) return resolve();
+      const finish = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', finish);
+        resolve();
+      };
+      const timer = setTimeout(finish, clamp(ms));
+      signal?.addEventListener('abort', finish, { once: true });
+    }),
+  after: (ms, fire) => {
+    const timer = setTimeout(fire, clamp(ms));
+    timer.unref();
+    return () => clearTimeout(timer);
+  },
+};
+
+/** What `withDeadline` gives when time is up first. */
+export const TIMED_OUT = Symbol('timed out');
+
+/**
+ * `work`, or {@link TIMED_OUT} once `ms` have passed. The work itself goes on; whoever calls this must be able to leave
+ * it behind. A rejection of `work` after the deadline is swallowed here, since nobody waits for it any more.
+ */
+export async function withDeadline<T>(clock: Clock, ms: number, work: Promise<T>): Promise<T | typeof TIMED_OUT> {
+  const timer = new AbortController();
+  const timeout = clock.sleep(ms, timer.signal).then((): typeof TIMED_OUT => TIMED_OUT);
+  work.catch(() => undefined);
+  try {
+    return await Promise.race([work, timeout]);
+  } finally {
+    timer.abort();
+  }
+}

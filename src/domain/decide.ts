@@ -1,0 +1,302 @@
+// THE DOOR. Everything that happens goes through this one pure function: state and event in, new state, answer and
+// effects out. It looks at the clock, gives each event to its steps, and asserts the invariants before it lets go.
+import { canonicalText, cardTemperatureC, digestOf } from './constraints.ts';
+import { worstMargin } from './evaluate.ts';
+import type { Answer, Effect, Moment, SafetyEvent } from './events.ts';
+import { invariant, unreachable } from './invariant.ts';
+import {
+  askLease,
+  askPreflight,
+  askRelease,
+  askRenewal,
+  compose,
+  hasIdleNode,
+  lapseLeases,
+  reviveLeases,
+  serviceFindings,
+  standingFindings,
+  updateLeases,
+} from './lease-steps.ts';
+import { forget, type Judged, isLive, judgeNode, newNode, readingsFor, takeReports } from './node-step.ts';
+import type { SourceReport } from './reading.ts';
+import { settingsOf } from './settings.ts';
+import type { NodeState, SafetyState } from './state.ts';
+import { Step } from './step.ts';
+import {
+  orderStop,
+  requestDrill,
+  requestReset,
+  requestStop,
+  settleTrips,
+  takeProgress,
+  trip,
+  unverifiedAtMs,
+} from './trip-steps.ts';
+
+export { resultForLease } from './lease-steps.ts';
+
+export interface Decision {
+  readonly state: SafetyState;
+  readonly answer: Answer;
+  readonly effects: readonly Effect[];
+}
+
+/** Wall and monotonic time that move apart by more than this between two looks are a jump (contract 5). */
+const CLOCK_JUMP_MS = 15_000;
+/** Nodes this close to a warning are sampled fast (contract 5), and at most this many. */
+const FAST_WITHIN_C = 5;
+const MOST_FAST_NODES = 200;
+
+/** Decides one event. Pure: the same arguments give the same decision. Throws only when an invariant breaks. */
+export function decide(state: SafetyState, event: SafetyEvent, moment: Moment): Decision {
+  invariant(moment.elapsedMs >= state.lastNowMs, 'Monotonic time went back (I9)');
+  const step = new Step(state, moment);
+  lookAtClock(step);
+  const answer = handle(step, event);
+  checkInvariants(state, step.state, event);
+  return { state: step.state, answer, effects: step.effects() };
+}
+
+/** A suspend, or somebody set the clock: what was read before this look is stale; the new offset is the base. */
+function lookAtClock(step: Step): void {
+  const { state, moment } = step;
+  const wallAheadMs = moment.wallMs - moment.elapsedMs;
+  const movedMs = wallAheadMs - state.wallAheadMs;
+  step.change({ lastNowMs: moment.elapsedMs, wallAheadMs });
+  if (Math.abs(movedMs) <= CLOCK_JUMP_MS) return;
+  step.change({ staleBeforeMs: moment.elapsedMs });
+  const message = `Wall clock and monotonic clock moved apart by ${Math.round(movedMs / 1000)} s: earlier readings are stale`;
+  step.tell({ name: 'clock-jumped', message }, 'warn');
+}
+
+function handle(step: Step, event: SafetyEvent): Answer {
+  switch (event.kind) {
+    case 'clock-looked':
+      return lookAtDue(step);
+    case 'observed':
+      observe(step, event.reports, event.why);
+      return { kind: 'none' };
+    case 'preflight-asked':
+      observe(step, event.reports, 'question');
+      return askPreflight(step, event.request);
+    case 'lease-asked':
+      observe(step, event.reports, 'question');
+      return askLease(step, event.request, event.identity);
+    case 'renewal-asked':
+      if (event.reports.length > 0) observe(step, event.reports, 'question');
+      return askRenewal(step, event.leaseId, event.identity, event.intensity);
+    case 'release-asked':
+      return askRelease(step, event.leaseId, event.identity);
+    case 'stop-requested':
+      return requestStop(step, event);
+    case 'drill-requested':
+      return requestDrill(step, event.nodes, event.by);
+    case 'stop-reported':
+      takeProgress(step, event);
+      settleTrips(step);
+      return { kind: 'none' };
+    case 'reset-requested': {
+      observe(step, event.reports, 'question');
+      const answer = requestReset(step, event);
+      if (answer.kind === 'reset-done') publishIfChanged(step);
+      return answer;
+    }
+    case 'forget-requested':
+      return forget(step, event);
+    case 'inventoried':
+      step.change({
+        actuators: new Map(event.actuators.map(({ name, available, detail }) => [name, { available, detail }])),
+        inventory: { workloads: event.workloads, seesPods: event.seesPods },
+      });
+      return { kind: 'none' };
+    case 'journal-reported':
+      return takeJournal(step, event.ok, event.detail);
+    case 'started':
+      for (const active of step.state.trips.values()) orderStop(step, active);
+      return { kind: 'none' };
+    default:
+      return unreachable(event);
+  }
+}
+
+/** Readings came in: take them, judge, trip, and publish if this was a tick or the action changed. */
+function observe(step: Step, reports: readonly SourceReport[], why: 'tick' | 'fast' | 'question'): void {
+  const byNode = new Map<string, SourceReport[]>();
+  for (const report of reports) byNode.set(report.node, [...(byNode.get(report.node) ?? []), report]);
+  for (const [node, own] of byNode) takeReports(step, node, own);
+  if (why === 'tick') {
+    for (const name of step.state.settings.nodes.keys()) {
+      if (!step.state.nodes.has(name)) addNode(step, name);
+    }
+  }
+  // The first evaluation after a start gives live leases their full TTL before anything is judged by them.
+  if (step.state.lastEvaluationAtMs === null) reviveLeases(step);
+  const touched = why === 'tick' ? [...step.state.nodes.keys()] : [...byNode.keys()];
+  judgeAndTrip(step, touched);
+  step.change({ lastEvaluationAtMs: step.nowMs, ...(why === 'tick' && { lastTickAtMs: step.nowMs }) });
+  refreshDigest(step);
+  updateLeases(step);
+  lapseLeases(step);
+  settleTrips(step);
+  if (why === 'tick') publish(step);
+  else publishIfChanged(step);
+}
+
+function addNode(step: Step, name: string): void {
+  step.change({ nodes: new Map(step.state.nodes).set(name, newNode(step.state, name)) });
+}
+
+function judgeAndTrip(step: Step, nodes: readonly string[]): void {
+  const judged: Judged[] = nodes.map((node) => judgeNode(step, node));
+  for (const { node, hardStops, blind } of judged) {
+    const [hardStop] = hardStops;
+    if (hardStop) {
+      const scope =
+        step.state.settings.tripScope === 'cluster'
+          ? ({ kind: 'all' } as const)
+          : ({ kind: 'nodes', nodes: [node] } as const);
+      trip(step, { scope, cause: 'hard-stop', reason: hardStop.message, by: 'monitor' });
+    }
+    const [missing] = blind;
+    if (missing) {
+      trip(step, { scope: { kind: 'nodes', nodes: [node] }, cause: 'blind', reason: missing.message, by: 'monitor' });
+    }
+  }
+}
+
+/** Something is due: a second look that nobody answered, a lease, a stop that should be verified by now. */
+function lookAtDue(step: Step): Answer {
+  const due = [...step.state.nodes].filter(([, node]) =>
+    [...node.looks.values()].some((look) => look.deadlineMs <= step.nowMs),
+  );
+  if (due.length > 0) judgeAndTrip(step, due.map(([name]) => name));
+  lapseLeases(step);
+  settleTrips(step);
+  publishIfChanged(step);
+  return { kind: 'none' };
+}
+
+function takeJournal(step: Step, ok: boolean, detail: string): Answer {
+  if (step.state.journal.ok === ok) return { kind: 'none' };
+  step.change({ journal: { ok, detail } });
+  const message = ok ? `The journal works again: ${detail}` : `The journal cannot be written: ${detail}`;
+  step.tell({ name: ok ? 'journal-back' : 'journal-failed', message }, ok ? 'info' : 'error');
+  publishIfChanged(step);
+  return { kind: 'none' };
+}
+
+/** The published verdict: all nodes, live ones judged as running, idle ones as a start would be. */
+function overall(step: Step): ReturnType<typeof compose> {
+  const scope = { kind: 'all' } as const;
+  const findings = standingFindings(step.state, scope);
+  if (step.state.nodes.size === 0 || hasIdleNode(step.state)) findings.push(...serviceFindings(step));
+  return compose(step.state, scope, findings, step.moment);
+}
+
+function publish(step: Step): void {
+  const margins = [...step.state.nodes.values()].flatMap((node) => {
+    const margin = worstMargin(readingsFor(step, node, 'running'), node.limits);
+    return margin ? [margin] : [];
+  });
+  step.publishEvaluation(overall(step), margins);
+}
+
+/** A change of action is published at once; before the first tick there is nothing to change. */
+function publishIfChanged(step: Step): void {
+  if (step.state.publishedAction === null) return;
+  if (overall(step).action !== step.state.publishedAction) publish(step);
+}
+
+/** One digest over every limit in force: profiles, and cards' own slowdown temperatures. */
+function refreshDigest(step: Step): void {
+  const { settings } = step.state;
+  const parts = [canonicalText(settings.defaults.constraints)];
+  for (const name of [...settings.nodes.keys()].sort()) {
+    parts.push(`${name}:`, canonicalText(settingsOf(settings, name).constraints));
+  }
+  for (const [name, node] of [...step.state.nodes].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const profile = settingsOf(settings, name).constraints.gpu.temperatureC;
+    for (const [gpu, slowdownC] of node.watch.slowdownC) {
+      const own = cardTemperatureC(profile, slowdownC);
+      if (own !== profile) parts.push(`${name}/${gpu}=${own.warning}/${own.hardStop}`);
+    }
+  }
+  const text = parts.join('\n');
+  step.change({ constraintsDigest: digestOf(text) });
+}
+
+/** When the clock must be looked at next, monotonic; `null` when nothing is due. */
+export function nextWakeMs(state: SafetyState): number | null {
+  let nextMs = Infinity;
+  for (const lease of state.leases.values()) {
+    nextMs = Math.min(nextMs, lease.expiresAtMs ?? Infinity, lease.endsAtMs ?? Infinity);
+  }
+  for (const active of state.trips.values()) nextMs = Math.min(nextMs, unverifiedAtMs(active) ?? Infinity);
+  for (const node of state.nodes.values()) {
+    for (const look of node.looks.values()) {
+      // A look whose time is over has tripped; it stands until the reading comes down and needs no waking.
+      if (look.deadlineMs > state.lastNowMs) nextMs = Math.min(nextMs, look.deadlineMs);
+    }
+  }
+  return nextMs === Infinity ? null : nextMs;
+}
+
+/** Nodes worth sampling fast, worst first: a live workload, an open second look, or a temperature near its warning. */
+export function fastNodes(state: SafetyState): string[] {
+  const scored: { name: string; score: number }[] = [];
+  for (const [name, node] of state.nodes) {
+    const nearC = nearestWarningC(node);
+    const isHot = nearC <= FAST_WITHIN_C;
+    if (!isHot && node.looks.size === 0 && !isLive(state, name)) continue;
+    scored.push({ name, score: node.looks.size > 0 ? -Infinity : nearC });
+  }
+  return scored
+    .sort((a, b) => a.score - b.score)
+    .slice(0, MOST_FAST_NODES)
+    .map(({ name }) => name);
+}
+
+/** The smallest distance of a temperature to its warning, °C; negative over it, infinite when none is read. */
+function nearestWarningC(node: NodeState): number {
+  const { gpu, cpu } = node.limits.constraints;
+  let nearestC = Infinity;
+  for (const source of node.watch.sources.values()) {
+    for (const track of source.tracks.values()) {
+      if (track.raw.quantity !== 'temperature' || track.state.kind !== 'valid') continue;
+      const id = node.watch.gpus.aliases.get(track.raw.id ?? '') ?? track.raw.id ?? '';
+      const profile =
+        track.raw.component === 'gpu'
+          ? cardTemperatureC(gpu.temperatureC, node.limits.slowdownC.get(id))
+          : cpu.temperatureC;
+      nearestC = Math.min(nearestC, profile.warning - track.value);
+    }
+  }
+  return nearestC;
+}
+
+/** What must hold after every step; `docs/interlock.md` numbers them. */
+function checkInvariants(before: SafetyState, after: SafetyState, event: SafetyEvent): void {
+  for (const id of before.trips.keys()) {
+    if (after.trips.has(id)) continue;
+    const isTakenOver = [...after.trips.values()].some((other) => other.scope.kind === 'all');
+    const isReset = event.kind === 'reset-requested' && event.tripId === id;
+    invariant(isReset || isTakenOver, `Trip ${id} ended without an operator's reset (I1)`);
+  }
+  for (const [id, lease] of after.leases) {
+    if (before.leases.has(id)) continue;
+    const isHeld = [...after.trips.values()].some(
+      (other) => other.scope.kind === 'all' || !lease.nodes || lease.nodes.some((node) => other.scope.kind === 'nodes' && other.scope.nodes.includes(node)),
+    );
+    invariant(event.kind === 'lease-asked' && !isHeld, `Lease ${id} was granted while tripped (I2)`);
+  }
+  invariant(after.epoch >= before.epoch, 'The epoch went back (I11)');
+  const isTick = event.kind === 'observed' && event.why === 'tick';
+  if (isTick) invariant(after.lastResult !== before.lastResult, 'A tick ended without a result (I4)');
+  const result = after.lastResult;
+  if (result && result !== before.lastResult) {
+    const worst = result.findings[0]?.action ?? 'PROCEED';
+    invariant(result.action === worst, `The action ${result.action} is not the worst finding's, ${worst} (I7)`);
+    const isTripped = result.interlock.state === 'tripped';
+    invariant(result.action !== 'ABORT' || isTripped, 'ABORT was answered untripped (contract 4)');
+  }
+}

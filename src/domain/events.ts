@@ -1,0 +1,184 @@
+// What can happen, what follows, and what is answered: the words at the one door.
+import type { SafetyConstraints } from './constraints.ts';
+import type { WorstMargin } from './evaluate.ts';
+import type { StopReport, TripCause } from './interlock.ts';
+import type { EndedLease, Lease, LeaseOutcome } from './lease.ts';
+import type { SourceReport } from './reading.ts';
+import type { SafetyResult } from './result.ts';
+import type { LiveWorkload, ProcessGroup, StopEntry, StopOrder, TripScope } from './stop.ts';
+
+/** The moment of a step: both clocks, and a fresh UUID for whatever the step creates. */
+export interface Moment {
+  readonly elapsedMs: number;
+  readonly wallMs: number;
+  readonly id: string;
+}
+
+export interface StartRequest {
+  /** Over 0 and at most 1; `null` asks for the profile's maximum. */
+  readonly intensity: number | null;
+  readonly nodes: readonly string[] | null;
+  readonly constraints: SafetyConstraints | null;
+  /** Keys that the request itself gave, for naming those that are looser and so ignored. */
+  readonly constraintKeys: readonly string[];
+}
+
+export interface LeaseRequest extends StartRequest {
+  readonly id: string;
+  readonly workload: string;
+  readonly gpus: readonly string[] | null;
+  readonly ttlMs: number;
+  readonly maxDurationMs: number | null;
+  readonly processGroup: ProcessGroup | null;
+}
+
+export type SafetyEvent =
+  /** The clock was looked at: before a round of readings, and when something is due. */
+  | { readonly kind: 'clock-looked' }
+  /** Sources were read. A `tick` covers every node and is published; the others only when the action changes. */
+  | { readonly kind: 'observed'; readonly why: 'tick' | 'fast' | 'question'; readonly reports: readonly SourceReport[] }
+  | { readonly kind: 'preflight-asked'; readonly request: StartRequest; readonly reports: readonly SourceReport[] }
+  | {
+      readonly kind: 'lease-asked';
+      readonly request: LeaseRequest;
+      readonly identity: string;
+      readonly reports: readonly SourceReport[];
+    }
+  | {
+      readonly kind: 'renewal-asked';
+      readonly leaseId: string;
+      readonly identity: string;
+      readonly intensity: number | null;
+      /** Read for this question when the intensity is to rise; else empty. */
+      readonly reports: readonly SourceReport[];
+    }
+  | { readonly kind: 'release-asked'; readonly leaseId: string; readonly identity: string }
+  | {
+      readonly kind: 'stop-requested';
+      /** `null` stops everything. */
+      readonly nodes: readonly string[] | null;
+      readonly cause: Extract<TripCause, 'manual' | 'alert' | 'corrupt-state'>;
+      readonly reason: string;
+      readonly by: string;
+    }
+  | { readonly kind: 'drill-requested'; readonly nodes: readonly string[] | null; readonly by: string }
+  | {
+      readonly kind: 'stop-reported';
+      readonly orderId: string;
+      readonly actuator: string;
+      readonly entries: readonly StopEntry[];
+      readonly verified: boolean;
+    }
+  | {
+      readonly kind: 'reset-requested';
+      readonly tripId: string;
+      readonly reason: string;
+      readonly by: string;
+      readonly acknowledgeUnverified: boolean;
+      readonly reports: readonly SourceReport[];
+    }
+  | {
+      readonly kind: 'forget-requested';
+      readonly node: string;
+      readonly gpu: string | null;
+      readonly reason: string;
+      readonly by: string;
+    }
+  | {
+      readonly kind: 'inventoried';
+      readonly actuators: readonly { readonly name: string; readonly available: boolean; readonly detail: string }[];
+      readonly workloads: readonly LiveWorkload[];
+      readonly seesPods: boolean;
+    }
+  | { readonly kind: 'journal-reported'; readonly ok: boolean; readonly detail: string }
+  /** Once, after replay: trips that are still on are ordered again. */
+  | { readonly kind: 'started' };
+
+/** A durable change: keys of the journal's map. */
+export interface DurableChange {
+  readonly set: Readonly<Record<string, unknown>>;
+  readonly delete: readonly string[];
+  readonly why: string;
+}
+
+export const EVENT_NAMES = [
+  'tripped',
+  'stop-progress',
+  'stop-verified',
+  'stop-unverified',
+  'reset',
+  'cooling-started',
+  'cooling-ended',
+  'lease-granted',
+  'lease-ended',
+  'lapsed-unmarked',
+  'not-obeyed',
+  'intensity-reduced',
+  'intensity-restored',
+  'gpu-seen',
+  'gpu-forgotten',
+  'sensor-glitch',
+  'reading-lost',
+  'reading-back',
+  'clock-jumped',
+  'journal-failed',
+  'journal-back',
+  'drill',
+] as const;
+export type EventName = (typeof EVENT_NAMES)[number];
+
+/** What a WebSocket client gets in `data` of an `event`. */
+export interface EventData {
+  readonly name: EventName;
+  readonly node?: string;
+  readonly leaseId?: string;
+  readonly tripId?: string;
+  readonly message: string;
+  readonly by?: string;
+  readonly outcome?: LeaseOutcome;
+  readonly report?: StopReport;
+}
+
+export type Message =
+  | {
+      readonly type: 'evaluation';
+      readonly sequence: number;
+      readonly at: string;
+      readonly data: SafetyResult & { readonly worstMargins: readonly WorstMargin[] };
+    }
+  | { readonly type: 'event'; readonly sequence: number; readonly at: string; readonly data: EventData };
+
+export type Effect =
+  /** `urgent`: a trip; begun before any other effect, waited for by none of them (I3). */
+  | { readonly kind: 'journal'; readonly change: DurableChange; readonly urgent: boolean }
+  | { readonly kind: 'stop-workloads'; readonly order: StopOrder }
+  | { readonly kind: 'withdraw-order'; readonly orderId: string }
+  | { readonly kind: 'drill'; readonly order: StopOrder }
+  /** A hard stop waits for a second sample: read these nodes again before the deadline. */
+  | { readonly kind: 'look-again'; readonly nodes: readonly string[]; readonly deadlineMs: number }
+  | { readonly kind: 'publish'; readonly message: Message }
+  | { readonly kind: 'log'; readonly level: 'fatal' | 'error' | 'warn' | 'info'; readonly message: string };
+
+/** What the asker of an event is told. */
+export type Answer =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'judged'; readonly result: SafetyResult; readonly isTripped: boolean; readonly retryAfterSeconds: number | null }
+  | { readonly kind: 'granted'; readonly lease: Lease; readonly result: SafetyResult }
+  | { readonly kind: 'renewed'; readonly lease: Lease; readonly result: SafetyResult }
+  | { readonly kind: 'released' }
+  | { readonly kind: 'lease-ended'; readonly ended: EndedLease }
+  | { readonly kind: 'lease-unknown' }
+  | { readonly kind: 'lease-forbidden' }
+  | { readonly kind: 'lease-limit'; readonly limit: number }
+  | { readonly kind: 'evaluation-too-old'; readonly ageSeconds: number | null }
+  | { readonly kind: 'unknown-nodes'; readonly nodes: readonly string[] }
+  | { readonly kind: 'stopping'; readonly tripId: string; readonly joined: boolean; readonly report: StopReport }
+  | { readonly kind: 'drilling'; readonly order: StopOrder; readonly unknownNodes: readonly string[] }
+  | { readonly kind: 'reset-done'; readonly tripId: string; readonly epoch: number }
+  | { readonly kind: 'reset-refused'; readonly still: readonly string[] }
+  | { readonly kind: 'trip-unknown'; readonly tripId: string; readonly active: readonly string[] }
+  | { readonly kind: 'forgotten'; readonly gpus: readonly string[] }
+  | { readonly kind: 'forget-refused'; readonly why: string }
+  | { readonly kind: 'gpu-unknown'; readonly known: readonly string[] };
+
+export type { TripScope };

@@ -1,0 +1,77 @@
+// Which cards a node has. A card that was seen once is expected until an operator forgets it, across restarts: a lost
+// GPU shows up as absence, and a loop over what is left would say "all fine". Cards are the same by UUID; by PCI address
+// where nothing tells a UUID. Numbers such as "GPU 2" are never an identity: they move between boots and tools.
+import type { GpuSighting } from './reading.ts';
+
+export interface KnownGpu {
+  readonly id: string;
+  readonly pciAddress?: string;
+  readonly name?: string;
+  readonly vendor: GpuSighting['vendor'];
+  readonly unifiedMemory: boolean;
+  /** Recorded under `source: simulated`; binds only there. */
+  readonly simulated: boolean;
+}
+
+export interface GpuIdentities {
+  /** Cards that must be read, by id: seen now or earlier. */
+  readonly known: ReadonlyMap<string, KnownGpu>;
+  /** Every spelling that a source uses now, to the card's id. */
+  readonly aliases: ReadonlyMap<string, string>;
+  /** Listed now, required or not. */
+  readonly listed: ReadonlyMap<string, GpuSighting>;
+}
+
+/**
+ * Joins what the sources of a node list now with the cards known before. A card first seen on the bus and then by its
+ * driver keeps one entry, under its UUID. Another UUID in the same slot is another card: the old one is gone.
+ */
+export function identifyGpus(
+  before: ReadonlyMap<string, KnownGpu>,
+  sightings: readonly GpuSighting[],
+  simulated: boolean,
+): GpuIdentities {
+  const byPci = new Map<string, string>();
+  for (const gpu of before.values()) if (gpu.pciAddress && gpu.id !== gpu.pciAddress) byPci.set(gpu.pciAddress, gpu.id);
+  for (const sighting of sightings) {
+    if (sighting.pciAddress && sighting.id !== sighting.pciAddress) byPci.set(sighting.pciAddress, sighting.id);
+  }
+  const known = new Map<string, KnownGpu>();
+  for (const gpu of before.values()) {
+    // A bus entry whose UUID is known now becomes that card.
+    const id = byPci.get(gpu.id) ?? gpu.id;
+    if (id === gpu.id || !before.has(id)) known.set(id, { ...gpu, id });
+  }
+  const aliases = new Map<string, string>();
+  const listed = new Map<string, GpuSighting>();
+  for (const sighting of sightings) {
+    const id = byPci.get(sighting.id) ?? sighting.id;
+    aliases.set(sighting.id, id);
+    if (sighting.pciAddress) aliases.set(sighting.pciAddress, id);
+    const other = listed.get(id);
+    const merged = other ? mergeSightings(other, sighting) : sighting;
+    listed.set(id, { ...merged, id });
+    // One source that can tell that a card is integrated outweighs the bus, which often cannot.
+    if (!merged.required && !before.has(id)) {
+      known.delete(id);
+      continue;
+    }
+    const old = known.get(id);
+    const pciAddress = sighting.pciAddress ?? old?.pciAddress;
+    const name = sighting.uuid ? (sighting.name ?? old?.name) : (old?.name ?? sighting.name);
+    known.set(id, {
+      id,
+      ...(pciAddress !== undefined && { pciAddress }),
+      ...(name !== undefined && { name }),
+      vendor: sighting.vendor,
+      unifiedMemory: sighting.unifiedMemory ?? old?.unifiedMemory ?? false,
+      simulated: old?.simulated ?? simulated,
+    });
+  }
+  return { known, aliases, listed };
+}
+
+function mergeSightings(a: GpuSighting, b: GpuSighting): GpuSighting {
+  const [main, other] = b.uuid && !a.uuid ? [b, a] : [a, b];
+  return { ...other, ...main, required: a.required && b.required };
+}

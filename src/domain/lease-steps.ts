@@ -1,0 +1,383 @@
+// Leases and preflights: both are one question, "may this start?", answered by one function. A lease is a preflight
+// that, if the answer is yes, is written down.
+import { looserKeys, stricterOf } from './constraints.ts';
+import type { Answer, LeaseRequest, StartRequest } from './events.ts';
+import { formatValue, type NodeLimits } from './evaluate.ts';
+import { interlockFindings, viewInterlock } from './interlock.ts';
+import { invariant } from './invariant.ts';
+import { intensityCapOf, isNotObeying, type Lease, leaseAfter, MOST_LEASES } from './lease.ts';
+import { isLive, newNode, startFindings } from './node-step.ts';
+import type { Finding, SafetyResult, Unprotected } from './result.ts';
+import { type Action, resultOf, worstOf } from './result.ts';
+import { settingsOf } from './settings.ts';
+import { isKnownNode, type NodeState, type SafetyState } from './state.ts';
+import type { Step } from './step.ts';
+import { endLease, stopLeases } from './trip-steps.ts';
+
+/** A renewal needs an evaluation younger than this (contract 5). */
+const EVALUATION_TOO_OLD_MS = 30_000;
+
+type Scope = SafetyResult['scope'];
+
+const scopeOf = (nodes: readonly string[] | null): Scope => (nodes ? { kind: 'nodes', nodes } : { kind: 'all' });
+
+const isIn =
+  (scope: Scope) =>
+  (node: string): boolean =>
+    scope.kind === 'all' || scope.nodes.includes(node);
+
+function coolings(state: SafetyState): [string, NodeState['cooling']][] {
+  return [...state.nodes].map(([name, node]) => [name, node.cooling]);
+}
+
+/** What one of our answers is made of, once its findings are known. */
+export function compose(
+  state: SafetyState,
+  scope: Scope,
+  findings: readonly Finding[],
+  moment: { readonly elapsedMs: number; readonly wallMs: number },
+  extra: { readonly intensity?: number; readonly unprotected?: readonly Unprotected[] } = {},
+): SafetyResult {
+  const asked = isIn(scope);
+  const trips = [...state.trips.values()];
+  const { settings } = state;
+  const own = interlockFindings(trips, coolings(state), asked, moment.elapsedMs, settings.intervalMs);
+  const unprotected: Unprotected[] = [...(extra.unprotected ?? [])];
+  const profiles = new Set<string>();
+  for (const [name, node] of state.nodes) {
+    if (!asked(name)) continue;
+    unprotected.push(...node.unprotected);
+    profiles.add(settingsOf(settings, name).profile);
+  }
+  return resultOf([...findings, ...own], {
+    scope,
+    unprotected,
+    interlock: viewInterlock(trips, coolings(state), asked),
+    simulated: settings.simulated,
+    sequence: state.sequence,
+    wallMs: moment.wallMs,
+    profile: [...profiles].join(', ') || settings.defaults.profile,
+    constraintsDigest: state.constraintsDigest,
+    ...(extra.intensity !== undefined && { intensity: extra.intensity }),
+  });
+}
+
+/** The findings that stand for the nodes asked about, from their last evaluation. */
+export function standingFindings(state: SafetyState, scope: Scope): Finding[] {
+  const asked = isIn(scope);
+  return [...state.nodes].flatMap(([name, node]) => (asked(name) ? node.findings : []));
+}
+
+/** What a lease's holder must do now. */
+export function resultForLease(
+  state: SafetyState,
+  lease: Lease,
+  moment: { readonly elapsedMs: number; readonly wallMs: number },
+): SafetyResult {
+  const scope = scopeOf(lease.nodes);
+  const findings = standingFindings(state, scope).filter((finding) => finding.level !== 'refusal');
+  if (lease.reducedUntilMs !== null && !findings.some(isReduction)) {
+    const leftS = Math.max(1, Math.ceil((lease.reducedUntilMs - moment.elapsedMs) / 1000));
+    findings.push({
+      code: 'reduction-held',
+      level: 'warning',
+      component: 'workload',
+      id: lease.id,
+      action: 'REDUCE_INTENSITY',
+      message: `The cut of "${lease.workload}" is held for ${leftS} s more`,
+    });
+  }
+  const unprotected = leaseUnprotected(state, lease);
+  return compose(state, scope, findings, moment, { intensity: lease.intensity, unprotected });
+}
+
+const isReduction = (finding: Finding): boolean => finding.action === 'REDUCE_INTENSITY';
+
+function leaseUnprotected(state: SafetyState, lease: Lease): Unprotected[] {
+  const list: Unprotected[] = lease.looserKeys.map((name) => ({
+    code: 'constraint-ignored',
+    name,
+    message: `${name} of "${lease.workload}" is looser than the limit in force and is ignored`,
+  }));
+  if (!lease.processGroup && state.actuators.get('kubernetes')?.available !== true) {
+    const message =
+      `Nothing can stop "${lease.workload}" but itself: its lease names no process group and Kubernetes is not ` +
+      'configured';
+    list.push({ code: 'no-actuator', id: lease.id, message });
+  }
+  return list;
+}
+
+/** Findings that only a start has: they are about this service, not about the hardware. */
+export function serviceFindings(step: Step): Finding[] {
+  const { state, nowMs } = step;
+  const findings: Finding[] = [];
+  const refuse = (code: Finding['code'], component: Finding['component'], message: string): void => {
+    findings.push({ code, level: 'refusal', component, action: 'WAIT_COOLDOWN', message });
+  };
+  for (const [name, actuator] of state.actuators) {
+    if (!actuator.available) refuse('actuator-unavailable', 'actuator', `Actuator ${name} is not available: ${actuator.detail}`);
+  }
+  if (!state.journal.ok) {
+    refuse('journal-unavailable', 'monitor', `The journal cannot be written, so no lease would outlive a restart: ${state.journal.detail}`);
+  }
+  const { intervalMs } = state.settings;
+  if (state.lastTickAtMs === null) refuse('tick-late', 'monitor', 'The first evaluation has not been made yet');
+  else if (nowMs - state.lastTickAtMs > intervalMs * 1.5) {
+    const ageS = Math.round((nowMs - state.lastTickAtMs) / 1000);
+    refuse('tick-late', 'monitor', `The last evaluation is ${ageS} s old, at most ${(intervalMs * 1.5) / 1000} s are allowed`);
+  }
+  return findings;
+}
+
+interface Judgement {
+  readonly result: SafetyResult;
+  readonly intensity: number;
+  readonly isTripped: boolean;
+  readonly retryAfterSeconds: number | null;
+}
+
+/** May this start? The nodes asked about have just been judged with readings taken for the question. */
+function judgeStart(step: Step, request: StartRequest): Judgement {
+  const { state } = step;
+  const scope = scopeOf(request.nodes);
+  const asked = isIn(scope);
+  const findings = serviceFindings(step);
+  const unprotected: Unprotected[] = [];
+  let maximum = state.settings.defaults.constraints.workload.intensityRatio.max;
+  const names = request.nodes ?? [...state.nodes.keys()];
+  if (names.length > 0) maximum = 1;
+  for (const name of names) {
+    const node = state.nodes.get(name) ?? newNode(state, name);
+    const limits = limitsForRequest(node, request);
+    const own = startFindings(step, node, node.limits, node.findings);
+    const asRequested = request.constraints ? startFindings(step, node, limits, node.findings) : own;
+    findings.push(...withoutForeignAborts(asRequested, own));
+    maximum = Math.min(maximum, limits.constraints.workload.intensityRatio.max);
+    if (request.constraints) {
+      for (const key of looserKeys(request.constraints, node.limits.constraints, request.constraintKeys)) {
+        const message = `${key} of the request is looser than the limit on ${name} and is ignored`;
+        unprotected.push({ code: 'constraint-ignored', node: name, name: key, message });
+      }
+    }
+  }
+  if (names.length === 0) {
+    findings.push({
+      code: 'reading-missing',
+      level: 'missing',
+      component: 'monitor',
+      action: 'WAIT_COOLDOWN',
+      message: 'No node has been read yet',
+    });
+  }
+  const intensity = request.intensity ?? maximum;
+  const isOverAsked = intensity > maximum;
+  if (isOverAsked) {
+    findings.push({
+      code: 'over-maximum',
+      level: 'refusal',
+      component: 'workload',
+      quantity: 'intensity',
+      value: intensity,
+      unit: 'ratio',
+      limit: maximum,
+      action: 'REDUCE_INTENSITY',
+      message: `Intensity ${formatValue(intensity, 'ratio')} was asked for, maximum is ${formatValue(maximum, 'ratio')}`,
+    });
+  }
+  const result = compose(state, scope, findings, step.moment, { intensity, unprotected });
+  const trips = [...state.trips.values()];
+  const isTripped = trips.some((trip) => trip.scope.kind === 'all' || trip.scope.nodes.some(asked));
+  const retryAfterSeconds = result.safe || isOverAsked ? null : (result.waitSeconds ?? Math.ceil(state.settings.intervalMs / 1000));
+  return { result, intensity, isTripped, retryAfterSeconds };
+}
+
+function limitsForRequest(node: NodeState, request: StartRequest): NodeLimits {
+  if (!request.constraints) return node.limits;
+  return { ...node.limits, constraints: stricterOf(node.limits.constraints, request.constraints) };
+}
+
+/**
+ * A request's own stricter hard stop refuses its start; it must not stop workloads that run by other limits. Only what
+ * is over the limits in force may say ABORT, and that has tripped already.
+ */
+function withoutForeignAborts(asRequested: readonly Finding[], own: readonly Finding[]): Finding[] {
+  return asRequested.map((finding) => {
+    if (finding.action !== 'ABORT') return finding;
+    const isOwn = own.some(
+      (other) =>
+        other.action === 'ABORT' &&
+        other.component === finding.component &&
+        other.id === finding.id &&
+        other.quantity === finding.quantity,
+    );
+    return isOwn ? finding : { ...finding, action: 'WAIT_COOLDOWN' as const };
+  });
+}
+
+function unknownNodes(state: SafetyState, nodes: readonly string[] | null): string[] {
+  return nodes?.filter((node) => !isKnownNode(state, node)) ?? [];
+}
+
+export function askPreflight(step: Step, request: StartRequest): Answer {
+  const unknown = unknownNodes(step.state, request.nodes);
+  if (unknown.length > 0) return { kind: 'unknown-nodes', nodes: unknown };
+  const { result, isTripped, retryAfterSeconds } = judgeStart(step, request);
+  return { kind: 'judged', result, isTripped, retryAfterSeconds };
+}
+
+export function askLease(step: Step, request: LeaseRequest, identity: string): Answer {
+  const { state } = step;
+  const same = state.leases.get(request.id);
+  if (same && same.identity !== identity) return { kind: 'lease-forbidden' };
+  if (same) return { kind: 'granted', lease: same, result: resultForLease(state, same, step.moment) };
+  const ended = state.endedLeases.get(request.id);
+  if (ended) return ended.identity === identity ? { kind: 'lease-ended', ended } : { kind: 'lease-forbidden' };
+  const unknown = unknownNodes(state, request.nodes);
+  if (unknown.length > 0) return { kind: 'unknown-nodes', nodes: unknown };
+  if (state.leases.size >= MOST_LEASES) return { kind: 'lease-limit', limit: MOST_LEASES };
+  const { result, intensity, isTripped, retryAfterSeconds } = judgeStart(step, request);
+  if (!result.safe) return { kind: 'judged', result, isTripped, retryAfterSeconds };
+  invariant(!isTripped && result.interlock.state === 'clear', 'A lease may be granted only when clear (I2)');
+  const lease: Lease = {
+    id: request.id,
+    workload: request.workload,
+    identity,
+    nodes: request.nodes,
+    gpus: request.gpus,
+    intensity,
+    ttlMs: request.ttlMs,
+    maxDurationMs: request.maxDurationMs,
+    processGroup: request.processGroup,
+    constraints: request.constraints,
+    looserKeys: result.unprotected.flatMap((item) => (item.code === 'constraint-ignored' && item.name ? [item.name] : [])),
+    grantedWallMs: step.moment.wallMs,
+    expiresAtMs: step.nowMs + request.ttlMs,
+    endsAtMs: request.maxDurationMs === null ? null : step.nowMs + request.maxDurationMs,
+    bootId: state.settings.bootId,
+    simulated: state.settings.simulated,
+    reducedUntilMs: null,
+    told: { action: 'PROCEED', sinceMs: step.nowMs, notObeyed: false },
+  };
+  step.change({ leases: new Map(state.leases).set(lease.id, lease) });
+  const why = `lease "${lease.workload}" (${lease.id}) granted to ${identity} at intensity ${intensity}`;
+  step.record(`lease/${lease.id}`, lease, why);
+  step.tell({ name: 'lease-granted', leaseId: lease.id, message: `Lease "${lease.workload}" granted at intensity ${intensity}` });
+  return { kind: 'granted', lease, result: resultForLease(step.state, lease, step.moment) };
+}
+
+type Found = { readonly lease: Lease } | { readonly answer: Answer };
+
+function findLease(state: SafetyState, id: string, identity: string): Found {
+  const lease = state.leases.get(id);
+  if (lease) return lease.identity === identity ? { lease } : { answer: { kind: 'lease-forbidden' } };
+  const ended = state.endedLeases.get(id);
+  if (!ended) return { answer: { kind: 'lease-unknown' } };
+  return { answer: ended.identity === identity ? { kind: 'lease-ended', ended } : { kind: 'lease-forbidden' } };
+}
+
+/** Renews; a raise is judged as a start and, when refused, leaves the lease renewed and unchanged. */
+export function askRenewal(step: Step, leaseId: string, identity: string, intensity: number | null): Answer {
+  const found = findLease(step.state, leaseId, identity);
+  if ('answer' in found) return found.answer;
+  const evaluatedAtMs = step.state.lastEvaluationAtMs;
+  const ageMs = evaluatedAtMs === null ? null : step.nowMs - evaluatedAtMs;
+  if (ageMs === null || ageMs > EVALUATION_TOO_OLD_MS || found.lease.expiresAtMs === null) {
+    return { kind: 'evaluation-too-old', ageSeconds: ageMs === null ? null : Math.round(ageMs / 1000) };
+  }
+  let lease: Lease = { ...found.lease, expiresAtMs: step.nowMs + found.lease.ttlMs };
+  let refused: SafetyResult | null = null;
+  if (intensity !== null && intensity !== lease.intensity) {
+    const judgement = intensity > lease.intensity ? judgeRaise(step, lease, intensity) : null;
+    if (judgement && !judgement.safe) refused = judgement;
+    else {
+      lease = { ...lease, intensity };
+      step.record(`lease/${lease.id}`, lease, `lease "${lease.workload}" now at intensity ${intensity}`);
+    }
+  }
+  step.change({ leases: new Map(step.state.leases).set(lease.id, lease) });
+  return { kind: 'renewed', lease, result: refused ?? resultForLease(step.state, lease, step.moment) };
+}
+
+function judgeRaise(step: Step, lease: Lease, intensity: number): SafetyResult {
+  const { nodes, constraints } = lease;
+  return judgeStart(step, { intensity, nodes, constraints, constraintKeys: [] }).result;
+}
+
+export function askRelease(step: Step, leaseId: string, identity: string): Answer {
+  const found = findLease(step.state, leaseId, identity);
+  if ('answer' in found) {
+    const isReleased = found.answer.kind === 'lease-ended' && found.answer.ended.outcome === 'released';
+    return isReleased ? { kind: 'released' } : found.answer;
+  }
+  endLease(step, found.lease, 'released', 'given back by its holder');
+  return { kind: 'released' };
+}
+
+/** Every live lease after an evaluation: cut or freed, and told about when it does not obey. */
+export function updateLeases(step: Step): void {
+  const { state, nowMs } = step;
+  if (state.leases.size === 0) return;
+  const leases = new Map(state.leases);
+  const everything = actionOf(state, { kind: 'all' });
+  for (const lease of state.leases.values()) {
+    const { action, isReducing } = lease.nodes ? actionOf(state, scopeOf(lease.nodes)) : everything;
+    let after = leaseAfter(lease, action, isReducing, nowMs);
+    if ((lease.reducedUntilMs === null) !== (after.reducedUntilMs === null)) tellCut(step, after);
+    if (isNotObeying(after, nowMs)) {
+      after = { ...after, told: { ...after.told, notObeyed: true } };
+      const message = `"${lease.workload}" has been told ${action} for two minutes and the cause still stands`;
+      step.tell({ name: 'not-obeyed', leaseId: lease.id, message }, 'warn');
+    }
+    leases.set(lease.id, after);
+  }
+  step.change({ leases });
+}
+
+function tellCut(step: Step, lease: Lease): void {
+  const isCut = lease.reducedUntilMs !== null;
+  const cap = intensityCapOf(lease);
+  const message = isCut ? `"${lease.workload}" is cut to intensity ${cap}` : `"${lease.workload}" may use intensity ${cap} again`;
+  step.record(`lease/${lease.id}`, lease, message);
+  step.tell({ name: isCut ? 'intensity-reduced' : 'intensity-restored', leaseId: lease.id, message });
+}
+
+function actionOf(state: SafetyState, scope: Scope): { readonly action: Action; readonly isReducing: boolean } {
+  let action: Action = 'PROCEED';
+  let isReducing = false;
+  for (const finding of standingFindings(state, scope)) {
+    if (finding.level === 'refusal') continue;
+    action = worstOf(action, finding.action);
+    isReducing ||= isReduction(finding);
+  }
+  return { action, isReducing };
+}
+
+/** Ends leases whose holder fell silent or whose time is over, and stops their workloads alone. */
+export function lapseLeases(step: Step): void {
+  for (const lease of [...step.state.leases.values()]) {
+    if (lease.endsAtMs !== null && step.nowMs >= lease.endsAtMs) {
+      const reason = `its maximum duration of ${(lease.maxDurationMs ?? 0) / 1000} s is over`;
+      endLease(step, lease, 'revoked', reason);
+      stopLeases(step, [lease], reason);
+    } else if (lease.expiresAtMs !== null && step.nowMs >= lease.expiresAtMs) {
+      const reason = `it was not renewed within ${lease.ttlMs / 1000} s`;
+      endLease(step, lease, 'lapsed', reason);
+      stopLeases(step, [lease], reason);
+    }
+  }
+}
+
+/** After a restart the first evaluation gives each live lease one full TTL, once per start (contract 7). */
+export function reviveLeases(step: Step): void {
+  const leases = new Map(step.state.leases);
+  for (const lease of leases.values()) {
+    if (lease.expiresAtMs === null) leases.set(lease.id, { ...lease, expiresAtMs: step.nowMs + lease.ttlMs });
+  }
+  step.change({ leases });
+}
+
+/** True while some node asked about has no live workload: there the tick judges as a start is judged. */
+export function hasIdleNode(state: SafetyState): boolean {
+  return [...state.nodes.keys()].some((node) => !isLive(state, node));
+}

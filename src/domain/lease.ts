@@ -1,0 +1,109 @@
+// A lease is a workload's leave to run: granted only when all is clear, kept alive by renewals, and over as soon as its
+// holder falls silent. A lapse stops that workload alone; a trip ends every lease that it covers.
+import type { SafetyConstraints } from './constraints.ts';
+import { type Action, REDUCTION_FACTOR } from './result.ts';
+import type { LiveWorkload, ProcessGroup, StopTarget, TripScope } from './stop.ts';
+
+/** A reduced cap is held this long after the finding has gone (contract 4). */
+export const REDUCTION_HELD_MS = 60_000;
+/** WAIT or REDUCE repeated this long without effect is told once as `not-obeyed` (contract 4). */
+export const NOT_OBEYED_AFTER_MS = 120_000;
+/** Bounds: live leases at once, and ended ones that are remembered for their 410. */
+export const MOST_LEASES = 5_000;
+export const MOST_ENDED_LEASES = 1_000;
+
+export interface Lease {
+  readonly id: string;
+  readonly workload: string;
+  /** Who holds it: only that identity may renew it or give it back. */
+  readonly identity: string;
+  /** `null`: all nodes, for judging. */
+  readonly nodes: readonly string[] | null;
+  readonly gpus: readonly string[] | null;
+  readonly intensity: number;
+  readonly ttlMs: number;
+  readonly maxDurationMs: number | null;
+  readonly processGroup: ProcessGroup | null;
+  /** Limits that the workload brought; per cell the stricter applies while it lives. */
+  readonly constraints: SafetyConstraints | null;
+  readonly looserKeys: readonly string[];
+  readonly grantedWallMs: number;
+  /** Monotonic. `null` after a restart until the first evaluation gives it one full TTL. */
+  readonly expiresAtMs: number | null;
+  readonly endsAtMs: number | null;
+  readonly bootId: string;
+  readonly simulated: boolean;
+  /** Cut until this moment, monotonic; `null` is not cut. */
+  readonly reducedUntilMs: number | null;
+  /** What the holder has been told, since when, and whether `not-obeyed` was said of it. */
+  readonly told: { readonly action: Action; readonly sinceMs: number; readonly notObeyed: boolean };
+}
+
+export const LEASE_OUTCOMES = ['stopped', 'lapsed', 'revoked', 'released'] as const;
+export type LeaseOutcome = (typeof LEASE_OUTCOMES)[number];
+
+export interface EndedLease {
+  readonly id: string;
+  readonly workload: string;
+  readonly identity: string;
+  readonly outcome: LeaseOutcome;
+  readonly reason: string;
+  readonly endedWallMs: number;
+  readonly simulated: boolean;
+}
+
+/** What a lease's holder may use now: half of what was granted while reduced; it never compounds. */
+export function intensityCapOf(lease: Lease): number {
+  return lease.reducedUntilMs === null ? lease.intensity : lease.intensity * REDUCTION_FACTOR;
+}
+
+/** What is known of running workloads, from the actuators. */
+export interface WorkloadInventory {
+  readonly workloads: readonly LiveWorkload[];
+  /** Kubernetes was listed, so that "no pod there" means no pod there. */
+  readonly seesPods: boolean;
+}
+
+/**
+ * Whether a lease's workload is on a node, for blindness and for a node's trip. Named nodes count as they are; else
+ * where its pods (marked with the lease, else labelled ones) or its process group are; where no inventory can tell,
+ * everywhere (contract 7).
+ */
+export function isLeaseOn(lease: Lease, node: string, inventory: WorkloadInventory, localNode: string): boolean {
+  if (lease.nodes) return lease.nodes.includes(node);
+  const pods = inventory.workloads.filter((workload) => workload.kind === 'pod');
+  const own = pods.filter((pod) => pod.leaseId === lease.id);
+  if (own.length > 0) return own.some((pod) => pod.node === node) || (lease.processGroup !== null && node === localNode);
+  if (lease.processGroup) return node === localNode;
+  if (inventory.seesPods) return pods.some((pod) => pod.node === node);
+  return true;
+}
+
+/** Whether a lease is covered by a trip. */
+export function isLeaseIn(lease: Lease, scope: TripScope, inventory: WorkloadInventory, localNode: string): boolean {
+  return scope.kind === 'all' || scope.nodes.some((node) => isLeaseOn(lease, node, inventory, localNode));
+}
+
+/** What an actuator needs to find a lease's workload. */
+export function targetOf(lease: Lease): StopTarget {
+  return {
+    leaseId: lease.id,
+    workload: lease.workload,
+    ...(lease.processGroup && { processGroup: lease.processGroup }),
+  };
+}
+
+/** A lease after an evaluation of its nodes: cut, held or freed, and since when it has been told to hold back. */
+export function leaseAfter(lease: Lease, action: Action, isReducing: boolean, nowMs: number): Lease {
+  const isStillHeld = lease.reducedUntilMs !== null && nowMs < lease.reducedUntilMs;
+  const reducedUntilMs = isReducing ? nowMs + REDUCTION_HELD_MS : isStillHeld ? lease.reducedUntilMs : null;
+  const told = lease.told.action === action ? lease.told : { action, sinceMs: nowMs, notObeyed: false };
+  return { ...lease, reducedUntilMs, told };
+}
+
+/** Whether `not-obeyed` is due: told to wait or to reduce for two minutes, and the cause still stands. */
+export function isNotObeying(lease: Lease, nowMs: number): boolean {
+  const { action, sinceMs, notObeyed } = lease.told;
+  const isHoldingBack = action === 'WAIT_COOLDOWN' || action === 'REDUCE_INTENSITY';
+  return isHoldingBack && !notObeyed && nowMs - sinceMs >= NOT_OBEYED_AFTER_MS;
+}

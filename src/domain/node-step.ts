@@ -1,0 +1,421 @@
+// One node, looked at and judged again: reports into its watch, readings out of it, second looks, cooldown, blindness,
+// and the findings that stand until the next look.
+import { stricterOf } from './constraints.ts';
+import { describeSubject, evaluate, formatValue, type NodeLimits } from './evaluate.ts';
+import { coolingAfter } from './interlock.ts';
+import { isLeaseOn } from './lease.ts';
+import { type NodeWatch, type Purpose, readNode, rewatchNode, unprotectedOn } from './node-readings.ts';
+import type { Answer } from './events.ts';
+import {
+  canonicalGpuUuid,
+  canonicalPciAddress,
+  type NodeReadings,
+  type Reading,
+  readingKey,
+  type SourceReport,
+} from './reading.ts';
+import type { Finding } from './result.ts';
+import { lookAgain, type PendingLook } from './second-look.ts';
+import { gpuSettingsOf, settingsOf } from './settings.ts';
+import type { NodeState, SafetyState } from './state.ts';
+import type { Step } from './step.ts';
+import { watchSource } from './tracking.ts';
+
+/** A node of which nothing is known yet. */
+export function newNode(state: SafetyState, name: string): NodeState {
+  const watch: NodeWatch = {
+    node: name,
+    sources: new Map(),
+    gpus: { known: new Map(), aliases: new Map(), listed: new Map() },
+    slowdownC: new Map(),
+    seen: new Set(),
+    cpuChips: new Map(),
+  };
+  return {
+    watch,
+    cooling: null,
+    looks: new Map(),
+    missingSinceMs: new Map(),
+    liveSinceMs: null,
+    graceUntilMs: state.startedAtMs + state.settings.bootGraceMs,
+    blindCarryMs: 0,
+    throttles: new Map(),
+    limits: { constraints: settingsOf(state.settings, name).constraints, slowdownC: new Map() },
+    findings: [],
+    unprotected: [],
+  };
+}
+
+/** Whether a workload is live on a node: a lease, a labelled pod, a registered process group. */
+export function isLive(state: SafetyState, node: string): boolean {
+  const { inventory, leases, settings } = state;
+  if (inventory.workloads.some((workload) => workload.node === node)) return true;
+  for (const lease of leases.values()) if (isLeaseOn(lease, node, inventory, settings.localNode)) return true;
+  return false;
+}
+
+/** The profile of a node, made stricter by what live leases brought there, and its cards' own limits. */
+function limitsOf(state: SafetyState, node: NodeState): NodeLimits {
+  const name = node.watch.node;
+  let { constraints } = settingsOf(state.settings, name);
+  for (const lease of state.leases.values()) {
+    if (!lease.constraints) continue;
+    if (lease.nodes === null || lease.nodes.includes(name)) constraints = stricterOf(constraints, lease.constraints);
+  }
+  return { constraints, slowdownC: node.watch.slowdownC };
+}
+
+/** Takes reports of one node into its watch. Cards seen for the first time are remembered durably. */
+export function takeReports(step: Step, name: string, reports: readonly SourceReport[]): void {
+  const { settings } = step.state;
+  const nodeSettings = settingsOf(settings, name);
+  const node = step.state.nodes.get(name) ?? newNode(step.state, name);
+  const sources = new Map(node.watch.sources);
+  const throttles = new Map(node.throttles);
+  for (const report of reports) {
+    const before = sources.get(report.source) ?? null;
+    // Two looks may come in out of order; an older one must not undo a newer.
+    if (before && report.startedAtMs < before.lastReport.startedAtMs) continue;
+    const after = watchSource(before, report, nodeSettings.staleAfterMs);
+    sources.set(report.source, after);
+    if (!after.failure && before?.lastReport !== report) countThrottles(throttles, report);
+  }
+  const watch = rewatchNode(node.watch, sources, settings.simulated);
+  rememberGpus(step, node.watch, watch);
+  const nodes = new Map(step.state.nodes).set(name, { ...node, watch, throttles });
+  step.change({ nodes });
+}
+
+/** HW slowdown and power brake count in two samples running; a single one is a blink (contract 4). */
+function countThrottles(
+  throttles: Map<string, { count: number; atMs: number; reason: string }>,
+  report: SourceReport,
+): void {
+  const active = new Map(report.throttledGpus.map(({ gpu, reason }) => [gpu, reason]));
+  for (const { id } of report.gpus) {
+    const reason = active.get(id);
+    const count = throttles.get(id)?.count ?? 0;
+    if (reason === undefined) throttles.delete(id);
+    else throttles.set(id, { count: count + 1, atMs: report.startedAtMs, reason });
+  }
+}
+
+function rememberGpus(step: Step, before: NodeWatch, after: NodeWatch): void {
+  for (const gpu of after.gpus.known.values()) {
+    const old = before.gpus.known.get(gpu.id);
+    if (old && old.pciAddress === gpu.pciAddress && old.name === gpu.name) continue;
+    const why = `GPU ${gpu.id} (${gpu.name ?? gpu.vendor}) seen on ${after.node}`;
+    step.record(`gpu/${after.node}/${gpu.id}`, gpu, why);
+    if (!old) step.tell({ name: 'gpu-seen', node: after.node, message: why });
+  }
+  for (const id of before.gpus.known.keys()) {
+    if (!after.gpus.known.has(id)) step.record(`gpu/${after.node}/${id}`, null, `GPU ${id} on ${after.node} has another name`);
+  }
+}
+
+/** Readings of a node for one question, with second looks marked as they stand. */
+export function readingsFor(step: Step, node: NodeState, purpose: Purpose): NodeReadings {
+  const { settings, staleBeforeMs } = step.state;
+  const options = { purpose, nowMs: step.nowMs, staleBeforeMs };
+  const read = readNode(node.watch, settingsOf(settings, node.watch.node), options);
+  const throttledGpus = read.throttledGpus.filter(({ gpu }) => {
+    for (const [id, throttle] of node.throttles) {
+      if ((node.watch.gpus.aliases.get(id) ?? id) === gpu) return throttle.count >= 2;
+    }
+    return false;
+  });
+  return { ...read, throttledGpus };
+}
+
+const updatePeriodOf =
+  (node: NodeState) =>
+  (source: string): number | null =>
+    node.watch.sources.get(source)?.updatePeriodMs ?? null;
+
+/** What judging a node found beyond its findings: what decide() must act on. */
+export interface Judged {
+  readonly node: string;
+  readonly hardStops: readonly Finding[];
+  readonly blind: readonly Finding[];
+}
+
+/** Judges a node as it stands now and keeps the findings in the state. */
+export function judgeNode(step: Step, name: string): Judged {
+  const before = step.state.nodes.get(name) ?? newNode(step.state, name);
+  const limits = limitsOf(step.state, before);
+  const running = readingsFor(step, before, 'running');
+  const looked = lookAgain(before.looks, running, limits, updatePeriodOf(before), step.nowMs);
+  tellLooks(step, name, before.looks, looked.pending, looked.cleared);
+  const cooling = coolingAfter(before.cooling, looked.readings, limits, step.nowMs);
+  tellCooling(step, before, cooling !== null);
+
+  const live = isLive(step.state, name);
+  const carriedMs = step.nowMs - before.blindCarryMs;
+  const liveSinceMs = live ? (before.liveSinceMs ?? carriedMs) : null;
+  const missingSinceMs = stillMissing(step, before, looked.readings, carriedMs);
+  let node: NodeState = { ...before, limits, cooling, looks: looked.pending, liveSinceMs, missingSinceMs };
+
+  const asRunning = evaluate(looked.readings, limits);
+  let findings = live ? asRunning : startFindings(step, node, limits, asRunning);
+  const blind: Finding[] = [];
+  if (live) {
+    findings = findings.map((finding) => {
+      if (finding.code !== 'reading-missing' || !isBlindTooLong(step.state, node, finding, step.nowMs)) return finding;
+      const aborting: Finding = { ...finding, action: 'ABORT', message: `${finding.message}; blind for too long` };
+      blind.push(aborting);
+      return aborting;
+    });
+  }
+  const unprotected = unprotectedOn(node.watch, settingsOf(step.state.settings, name), looked.readings);
+  node = { ...node, findings, unprotected, blindCarryMs: 0 };
+  rememberBlindness(step, before, node);
+  step.change({ nodes: new Map(step.state.nodes).set(name, node) });
+  const hardStops = findings.filter((finding) => finding.code === 'over-hard-stop' && finding.action === 'ABORT');
+  return { node: name, hardStops, blind };
+}
+
+/**
+ * The findings of a node for a start: only readings taken for it count, and slow sources refuse. A hard stop that only
+ * the last good readings of a failing source show stands all the same.
+ */
+export function startFindings(
+  step: Step,
+  node: NodeState,
+  limits: NodeLimits,
+  asRunning: readonly Finding[],
+): Finding[] {
+  const read = readingsFor(step, node, 'start');
+  const looked = lookAgain(node.looks, read, limits, updatePeriodOf(node), step.nowMs);
+  const findings = evaluate(looked.readings, limits);
+  const has = (finding: Finding): boolean =>
+    findings.some((other) => other.code === finding.code && sameSubject(other, finding));
+  findings.push(...asRunning.filter((finding) => finding.code === 'over-hard-stop' && !has(finding)));
+  findings.push(...slowSourceFindings(step.state, node));
+  return findings;
+}
+
+const sameSubject = (a: Finding, b: Finding): boolean =>
+  a.component === b.component && a.id === b.id && a.quantity === b.quantity;
+
+function slowSourceFindings(state: SafetyState, node: NodeState): Finding[] {
+  const { intervalMs } = state.settings;
+  const { staleAfterMs } = settingsOf(state.settings, node.watch.node);
+  const findings: Finding[] = [];
+  for (const source of node.watch.sources.values()) {
+    const periodMs = source.updatePeriodMs;
+    if (periodMs === null || periodMs + intervalMs <= staleAfterMs) continue;
+    findings.push({
+      code: 'source-too-slow',
+      level: 'refusal',
+      node: node.watch.node,
+      component: 'monitor',
+      id: source.source,
+      action: 'WAIT_COOLDOWN',
+      message:
+        `${source.source} on ${node.watch.node} updates every ${Math.round(periodMs / 1000)} s; with an interval of ` +
+        `${intervalMs / 1000} s that exceeds staleAfter (${staleAfterMs / 1000} s). Let it collect every second ` +
+        `(dcgm-exporter: -c 1000), or raise that node's staleAfter (60 s at most)`,
+    });
+  }
+  return findings;
+}
+
+function stillMissing(
+  step: Step,
+  before: NodeState,
+  readings: NodeReadings,
+  carriedMs: number,
+): ReadonlyMap<string, number> {
+  const missing = new Map<string, number>();
+  const isFirst = step.state.lastEvaluationAtMs === null;
+  for (const reading of readings.readings) {
+    if (reading.state.kind !== 'missing' || !reading.state.required) continue;
+    const key = readingKey(reading.component, reading.id, reading.quantity);
+    const sinceMs = before.missingSinceMs.get(key);
+    missing.set(key, sinceMs ?? carriedMs);
+    if (sinceMs !== undefined || isFirst) continue;
+    const message = `${describeSubject(reading)}: ${reading.quantity} is lost: ${reading.state.detail}`;
+    step.tell({ name: 'reading-lost', node: reading.node, message }, 'warn');
+  }
+  for (const [key, sinceMs] of before.missingSinceMs) {
+    if (missing.has(key)) continue;
+    const back = readings.readings.find((r) => readingKey(r.component, r.id, r.quantity) === key);
+    const now = back?.state.kind === 'measured' ? ` (${formatValue(back.state.value, back.state.unit)})` : '';
+    const lostS = Math.round((step.nowMs - sinceMs) / 1000);
+    const message = `${key} on ${before.watch.node} is no longer missing after ${lostS} s${now}`;
+    step.tell({ name: 'reading-back', node: before.watch.node, message });
+  }
+  return missing;
+}
+
+/**
+ * Blind too long: the reading has been missing, with a workload live, for `blindAbortAfter`; for one that was never seen
+ * since the start not before the boot grace is over, once per boot of the node.
+ */
+function isBlindTooLong(state: SafetyState, node: NodeState, finding: Finding, nowMs: number): boolean {
+  const { component, id, quantity } = finding;
+  if (quantity === undefined || node.liveSinceMs === null) return false;
+  if (component !== 'gpu' && component !== 'cpu' && component !== 'memory' && component !== 'system') return false;
+  const key = readingKey(component, id, quantity);
+  const sinceMs = Math.max(node.missingSinceMs.get(key) ?? nowMs, node.liveSinceMs);
+  if (nowMs - sinceMs < state.settings.blindAbortAfterMs) return false;
+  return node.watch.seen.has(key) || nowMs >= node.graceUntilMs;
+}
+
+/** A crash loop must not restart the blind clock: how long it has run is remembered while it runs. */
+function rememberBlindness(step: Step, before: NodeState, node: NodeState): void {
+  const name = node.watch.node;
+  const isBlind = node.liveSinceMs !== null && node.missingSinceMs.size > 0;
+  const wasBlind = before.blindCarryMs > 0 || (before.liveSinceMs !== null && before.missingSinceMs.size > 0);
+  if (isBlind) {
+    const sinceMs = Math.max(Math.min(...node.missingSinceMs.values()), node.liveSinceMs ?? step.nowMs);
+    const forMs = Math.round(step.nowMs - sinceMs);
+    if (forMs <= step.state.settings.blindAbortAfterMs * 2) {
+      step.record(`blind/${name}`, { forMs }, `${name} is blind under load`);
+    }
+  } else if (wasBlind) step.record(`blind/${name}`, null, `${name} sees again`);
+}
+
+function tellLooks(
+  step: Step,
+  name: string,
+  before: ReadonlyMap<string, PendingLook>,
+  pending: ReadonlyMap<string, PendingLook>,
+  cleared: readonly PendingLook[],
+): void {
+  for (const look of cleared) {
+    const { reading } = look;
+    const value = formatValue(reading.state.value, reading.state.unit);
+    const message = `${describeSubject(reading)} gave ${value} once and took it back: ${reading.state.origin}`;
+    step.tell({ name: 'sensor-glitch', node: name, message }, 'warn');
+  }
+  const fresh = [...pending].filter(([key]) => !before.has(key)).map(([, look]) => look.deadlineMs);
+  if (fresh.length === 0) return;
+  step.effect({ kind: 'look-again', nodes: [name], deadlineMs: Math.min(...fresh) });
+}
+
+function tellCooling(step: Step, before: NodeState, isCooling: boolean): void {
+  const { node } = before.watch;
+  if (isCooling === (before.cooling !== null)) return;
+  const key = `cooling/${node}`;
+  const { simulated } = step.state.settings;
+  if (isCooling) {
+    const message = `${node} is cooling down: starts wait for at least 60 s`;
+    step.record(key, { sinceWallMs: step.moment.wallMs, simulated }, message);
+    step.tell({ name: 'cooling-started', node, message }, 'warn');
+  } else {
+    const message = `${node} has cooled down`;
+    step.record(key, null, message);
+    step.tell({ name: 'cooling-ended', node, message });
+  }
+}
+
+/** Power of a GPU now, W; `null` when it cannot be read. For the check that a stopped GPU has fallen silent. */
+export function gpuPowerW(readings: NodeReadings, gpu: string): number | null {
+  const found = readings.readings.find(
+    (reading: Reading) => reading.component === 'gpu' && reading.quantity === 'power' && reading.id === gpu,
+  );
+  return found?.state.kind === 'measured' ? found.state.value : null;
+}
+
+/** The last known power of each judged card, however it is now: what it drew when the trip came, W. */
+export function lastGpuPowersW(step: Step, node: NodeState): ReadonlyMap<string, number> {
+  const REMEMBERED_MS = 120_000;
+  const powers = new Map<string, number>();
+  const nodeSettings = settingsOf(step.state.settings, node.watch.node);
+  for (const source of node.watch.sources.values()) {
+    for (const track of source.tracks.values()) {
+      const { raw } = track;
+      if (raw.component !== 'gpu' || raw.quantity !== 'power' || !track.hasValue) continue;
+      if (step.nowMs - track.atMs > REMEMBERED_MS) continue;
+      const id = node.watch.gpus.aliases.get(raw.id ?? '') ?? raw.id ?? '';
+      const gpu = node.watch.gpus.known.get(id);
+      if (!gpu || gpuSettingsOf(nodeSettings, gpu).ignore) continue;
+      powers.set(id, Math.max(track.value, powers.get(id) ?? 0));
+    }
+  }
+  return powers;
+}
+
+/**
+ * An operator's word that a card, or a whole node, is gone for good. Refused while it is still read, configured or
+ * listed: then it is not gone, and `ignore` in the configuration is the way out.
+ */
+export function forget(
+  step: Step,
+  event: { readonly node: string; readonly gpu: string | null; readonly reason: string; readonly by: string },
+): Answer {
+  const { state } = step;
+  const node = state.nodes.get(event.node);
+  if (!node) return { kind: 'unknown-nodes', nodes: [event.node] };
+  if (event.gpu === null) return forgetNode(step, node, event);
+  const { known, listed, aliases } = node.watch.gpus;
+  const id = [event.gpu, canonicalPciAddress(event.gpu) ?? '', canonicalGpuUuid(event.gpu)]
+    .map((spelling) => aliases.get(spelling) ?? spelling)
+    .find((spelling) => known.has(spelling));
+  const gpu = id === undefined ? undefined : known.get(id);
+  if (!gpu) return { kind: 'gpu-unknown', known: [...known.keys()] };
+  const where = `GPU ${gpu.id} on ${event.node}`;
+  const isListed = listed.has(gpu.id) || (gpu.pciAddress !== undefined && listed.has(gpu.pciAddress));
+  if (isListed) {
+    const key = gpu.pciAddress ?? gpu.id;
+    const why = `${where} is still there; to leave a dead card out, set nodes[].gpus."${key}".ignore: true`;
+    return { kind: 'forget-refused', why };
+  }
+  const settings = settingsOf(state.settings, event.node);
+  const isNamed = settings.gpus.has(gpu.id) || (gpu.pciAddress !== undefined && settings.gpus.has(gpu.pciAddress));
+  if (isNamed) {
+    const why = `${where} is named in the configuration; take it out there, or set ignore: true for it`;
+    return { kind: 'forget-refused', why };
+  }
+  dropGpus(step, node, [gpu.id], event);
+  return { kind: 'forgotten', gpus: [gpu.id] };
+}
+
+function forgetNode(
+  step: Step,
+  node: NodeState,
+  event: { readonly node: string; readonly reason: string; readonly by: string },
+): Answer {
+  const { settings } = step.state;
+  const isRead = [...node.watch.sources.values()].some((source) => !source.failure);
+  if (settings.nodes.has(event.node) || event.node === settings.localNode || isRead) {
+    const why =
+      `${event.node} is still read or configured; name a GPU to forget one, or set ignore: true for a dead card ` +
+      'in the configuration';
+    return { kind: 'forget-refused', why };
+  }
+  const gpus = [...node.watch.gpus.known.keys()];
+  dropGpus(step, node, gpus, event);
+  const nodes = new Map(step.state.nodes);
+  nodes.delete(event.node);
+  step.change({ nodes });
+  for (const key of [`cooling/${event.node}`, `blind/${event.node}`, `boot/${event.node}`]) {
+    step.record(key, null, `node ${event.node} forgotten`);
+  }
+  return { kind: 'forgotten', gpus };
+}
+
+function dropGpus(
+  step: Step,
+  node: NodeState,
+  ids: readonly string[],
+  event: { readonly node: string; readonly reason: string; readonly by: string },
+): void {
+  const gone = (id: string): boolean => ids.includes(id);
+  const known = new Map([...node.watch.gpus.known].filter(([id]) => !gone(id)));
+  const sources = new Map(
+    [...node.watch.sources].map(([name, source]) => {
+      const tracks = new Map([...source.tracks].filter(([, track]) => !gone(track.raw.id ?? '')));
+      return [name, { ...source, tracks }];
+    }),
+  );
+  const watch = { ...node.watch, sources, gpus: { ...node.watch.gpus, known } };
+  step.change({ nodes: new Map(step.state.nodes).set(event.node, { ...node, watch }) });
+  for (const id of ids) {
+    const message = `GPU ${id} on ${event.node} is forgotten by ${event.by}: ${event.reason}`;
+    step.record(`gpu/${event.node}/${id}`, null, message);
+    step.tell({ name: 'gpu-forgotten', node: event.node, message, by: event.by }, 'warn');
+  }
+  if (step.state.nodes.has(event.node)) judgeNode(step, event.node);
+}

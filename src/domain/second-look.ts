@@ -1,0 +1,82 @@
+// A single mad sample kills nothing, and delays nothing for long. A hard stop that came by an impossible jump, and any
+// power over its hard stop, waits for a second and newer sample: 2 s or one update period of the source, 5 s at most.
+// Confirmed, or none to be had in time: it counts. Every other hard stop counts at once.
+import { hardLimitOf, type NodeLimits } from './evaluate.ts';
+import type { Measured, NodeReadings, Reading } from './reading.ts';
+import { readingKey } from './reading.ts';
+
+const SECOND_LOOK_MS = 2_000;
+const SECOND_LOOK_AT_MOST_MS = 5_000;
+
+/** A hard stop that waits for its second sample. */
+export interface PendingLook {
+  readonly reading: Reading & { readonly state: Measured };
+  readonly sampleAtMs: number;
+  readonly deadlineMs: number;
+}
+
+export interface SecondLooks {
+  readonly readings: NodeReadings;
+  readonly pending: ReadonlyMap<string, PendingLook>;
+  /** Looks that ended without confirmation: a sensor glitch, worth an event. */
+  readonly cleared: readonly PendingLook[];
+}
+
+/** Marks each reading over its hard stop as awaiting or done. `updatePeriodMs` tells a source's period where known. */
+export function lookAgain(
+  before: ReadonlyMap<string, PendingLook>,
+  node: NodeReadings,
+  limits: NodeLimits,
+  updatePeriodMs: (source: string) => number | null,
+  nowMs: number,
+): SecondLooks {
+  const pending = new Map<string, PendingLook>();
+  const cleared: PendingLook[] = [];
+  const readings: Reading[] = [];
+  for (const reading of node.readings) {
+    const key = readingKey(reading.component, reading.id, reading.quantity);
+    const look = before.get(key);
+    if (reading.state.kind === 'missing') {
+      if (look) readings.push(...expire(look, pending, key, nowMs, reading));
+      else readings.push(reading);
+      continue;
+    }
+    const state = reading.state;
+    const limit = isThreshold(reading) ? hardLimitOf(reading, limits) : null;
+    if (limit === null || state.value < limit) {
+      if (look) cleared.push(look);
+      readings.push(reading);
+      continue;
+    }
+    const isPower = reading.quantity === 'power' || reading.quantity === 'total-power';
+    const needsLook = isPower || state.secondLook === 'awaiting';
+    if (!needsLook) {
+      readings.push(reading);
+      continue;
+    }
+    const waitMs = Math.min(SECOND_LOOK_AT_MOST_MS, Math.max(SECOND_LOOK_MS, updatePeriodMs(state.source) ?? 0));
+    const open = look ?? { reading: { ...reading, state }, sampleAtMs: state.atMs, deadlineMs: nowMs + waitMs };
+    const isConfirmed = state.atMs > open.sampleAtMs || nowMs >= open.deadlineMs;
+    pending.set(key, open);
+    readings.push({ ...reading, state: { ...state, secondLook: isConfirmed ? 'done' : 'awaiting' } });
+  }
+  return { readings: { ...node, readings }, pending, cleared };
+}
+
+/** The second sample does not come: the first one stays until the deadline, and counts from then on. */
+function expire(
+  look: PendingLook,
+  pending: Map<string, PendingLook>,
+  key: string,
+  nowMs: number,
+  missing: Reading,
+): Reading[] {
+  pending.set(key, look);
+  const isOver = nowMs >= look.deadlineMs;
+  return [missing, { ...look.reading, state: { ...look.reading.state, secondLook: isOver ? 'done' : 'awaiting' } }];
+}
+
+/** Only temperatures and powers have hard stops; shares have maxima. */
+function isThreshold(reading: Reading): boolean {
+  return reading.quantity === 'temperature' || reading.quantity === 'power' || reading.quantity === 'total-power';
+}

@@ -1,0 +1,299 @@
+// Trips: how the interlock latches, what a stop is told to stop, how its report settles, and how an operator's reset
+// ends it. Every trigger, automatic or by hand, comes through `trip`.
+import type { Answer } from './events.ts';
+import { evaluate, formatValue } from './evaluate.ts';
+import {
+  covers,
+  LOADED_FROM_W,
+  settleReport,
+  type StopReport,
+  type Trip,
+  type TripCause,
+  UNVERIFIED_AFTER_MS,
+} from './interlock.ts';
+import { invariant } from './invariant.ts';
+import { type EndedLease, isLeaseIn, type Lease, type LeaseOutcome, MOST_ENDED_LEASES, targetOf } from './lease.ts';
+import { gpuPowerW, lastGpuPowersW, readingsFor } from './node-step.ts';
+import { isKnownNode } from './state.ts';
+import type { Step } from './step.ts';
+import type { StopOrder, StopTarget, TripScope } from './stop.ts';
+
+/** The most entries of a report that are kept on disk; in memory all are. */
+const MOST_DURABLE_ENTRIES = 500;
+
+interface Trigger {
+  readonly scope: TripScope;
+  readonly cause: TripCause;
+  readonly reason: string;
+  readonly by: string;
+  readonly unknownNodes?: readonly string[];
+}
+
+/** Latches, revokes and orders the stop; a trigger that an active trip covers joins it. */
+export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; readonly joined: boolean } {
+  const active = [...step.state.trips.values()];
+  const everything = active.find((other) => other.scope.kind === 'all');
+  if (everything) return { trip: everything, joined: true };
+  let { scope } = trigger;
+  if (scope.kind === 'nodes') {
+    const free = scope.nodes.filter((node) => !active.some((other) => covers(other.scope, node)));
+    const [first] = scope.nodes;
+    const holder = active.find((other) => first !== undefined && covers(other.scope, first));
+    if (free.length === 0 && holder) return { trip: holder, joined: true };
+    scope = { kind: 'nodes', nodes: free };
+    invariant(free.length > 0, 'A trip of no node');
+  }
+  // A trip of everything takes over the nodes' own trips, with what they had still to stop.
+  const absorbed = scope.kind === 'all' ? active : [];
+  const { settings, inventory } = step.state;
+  const leases = [...step.state.leases.values()].filter((lease) => isLeaseIn(lease, scope, inventory, settings.localNode));
+  const targets = [...absorbed.flatMap((other) => other.targets), ...leases.map(targetOf)];
+  const made: Trip = {
+    tripId: step.newId(),
+    scope,
+    cause: trigger.cause,
+    reason: trigger.reason,
+    by: trigger.by,
+    sinceWallMs: step.moment.wallMs,
+    atMs: step.nowMs,
+    simulated: settings.simulated,
+    targets,
+    report: newReport(step, trigger.unknownNodes ?? []),
+    loadedW: loadedGpus(step, scope),
+  };
+  const trips = new Map(step.state.trips);
+  for (const other of absorbed) {
+    trips.delete(other.tripId);
+    step.record(`trip/${other.tripId}`, null, `taken over by trip ${made.tripId}`, true);
+  }
+  trips.set(made.tripId, made);
+  step.change({ trips });
+  step.record(`trip/${made.tripId}`, durableTrip(made), `TRIP: ${made.reason} (by ${made.by})`, true);
+  for (const lease of leases) endLease(step, lease, 'stopped', made.reason);
+  // The fatal line comes first, so that it is there even if the stop itself goes wrong.
+  const what = scope.kind === 'all' ? 'everything' : scope.nodes.join(', ');
+  step.log('fatal', `EMERGENCY STOP of ${what}: ${made.reason} (by ${made.by}, trip ${made.tripId})`);
+  orderStop(step, made);
+  for (const other of absorbed) step.effect({ kind: 'withdraw-order', orderId: other.tripId });
+  step.tell(
+    { name: 'tripped', tripId: made.tripId, message: `Stopping ${what}: ${made.reason}`, by: made.by, report: made.report },
+    'error',
+  );
+  return { trip: made, joined: false };
+}
+
+/** Orders (or, after a restart, orders again) what a trip stops. */
+export function orderStop(step: Step, trip: Trip): void {
+  const { tripId: orderId, scope, targets, reason } = trip;
+  step.effect({ kind: 'stop-workloads', order: { orderId, scope, what: 'everything', targets, reason } });
+}
+
+function newReport(step: Step, unknownNodes: readonly string[]): StopReport {
+  return {
+    state: 'stopping',
+    actuators: {},
+    stillLoaded: [],
+    unknownNodes,
+    startedAt: new Date(step.moment.wallMs).toISOString(),
+    settledAt: null,
+  };
+}
+
+/** GPUs in scope that drew 100 W or more, by their last known power: a card that went dark under load counts too. */
+function loadedGpus(step: Step, scope: TripScope): Record<string, number> {
+  const loaded: Record<string, number> = {};
+  for (const [name, node] of step.state.nodes) {
+    if (!covers(scope, name)) continue;
+    for (const [gpu, powerW] of lastGpuPowersW(step, node)) if (powerW >= LOADED_FROM_W) loaded[`${name}/${gpu}`] = powerW;
+  }
+  return loaded;
+}
+
+function durableTrip(trip: Trip): Trip {
+  let left = MOST_DURABLE_ENTRIES;
+  const actuators: Record<string, { verified: boolean; entries: StopReport['actuators'][string]['entries'] }> = {};
+  for (const [name, { verified, entries }] of Object.entries(trip.report.actuators)) {
+    actuators[name] = { verified, entries: entries.slice(0, left) };
+    left = Math.max(0, left - entries.length);
+  }
+  return { ...trip, report: { ...trip.report, actuators } };
+}
+
+/** Ends a lease with an outcome that its holder will be told (410). */
+export function endLease(step: Step, lease: Lease, outcome: LeaseOutcome, reason: string): EndedLease {
+  const { id, workload, identity, simulated } = lease;
+  const ended: EndedLease = { id, workload, identity, outcome, reason, endedWallMs: step.moment.wallMs, simulated };
+  const leases = new Map(step.state.leases);
+  leases.delete(id);
+  const endedLeases = new Map(step.state.endedLeases).set(id, ended);
+  const why = `lease "${workload}" (${id}) ${outcome}: ${reason}`;
+  for (const [oldest] of endedLeases) {
+    if (endedLeases.size <= MOST_ENDED_LEASES) break;
+    endedLeases.delete(oldest);
+    step.record(`ended/${oldest}`, null, why);
+  }
+  step.change({ leases, endedLeases });
+  step.record(`lease/${id}`, null, why, outcome === 'stopped');
+  step.record(`ended/${id}`, ended, why, outcome === 'stopped');
+  const message = `Lease "${workload}" ${outcome}: ${reason}`;
+  step.tell({ name: 'lease-ended', leaseId: id, message, outcome }, outcome === 'released' ? 'info' : 'warn');
+  return ended;
+}
+
+/** Stops the workloads of leases that ended by themselves, and nothing else. */
+export function stopLeases(step: Step, leases: readonly Lease[], reason: string): void {
+  for (const lease of leases) {
+    const targets: StopTarget[] = [targetOf(lease)];
+    const orderId = `lapse-${lease.id}`;
+    const scope: TripScope = lease.nodes ? { kind: 'nodes', nodes: lease.nodes } : { kind: 'all' };
+    step.effect({ kind: 'stop-workloads', order: { orderId, scope, what: 'leases', targets, reason } });
+    const isMarked =
+      lease.processGroup !== null || step.state.inventory.workloads.some((workload) => workload.leaseId === lease.id);
+    if (isMarked) continue;
+    const message = `Lease "${lease.workload}" ended and nothing is marked with it, so nothing could be stopped for it`;
+    step.tell({ name: 'lapsed-unmarked', leaseId: lease.id, message }, 'warn');
+  }
+}
+
+/** What a manual stop does: everything, or the known ones of the nodes named. */
+export function requestStop(
+  step: Step,
+  event: { readonly nodes: readonly string[] | null; readonly cause: TripCause; readonly reason: string; readonly by: string },
+): Answer {
+  const asked = event.nodes === null ? null : [...new Set(event.nodes)];
+  const known = asked?.filter((node) => isKnownNode(step.state, node)) ?? null;
+  if (asked && known?.length === 0) return { kind: 'unknown-nodes', nodes: asked };
+  const unknownNodes = asked?.filter((node) => !known?.includes(node)) ?? [];
+  const scope: TripScope = known ? { kind: 'nodes', nodes: known } : { kind: 'all' };
+  const { cause, reason, by } = event;
+  const { trip: made, joined } = trip(step, { scope, cause, reason, by, unknownNodes });
+  const report = joined ? { ...made.report, unknownNodes } : made.report;
+  return { kind: 'stopping', tripId: made.tripId, joined, report };
+}
+
+/** The order of a drill: what a stop would get, from the same state; nothing is latched or touched (I8). */
+export function requestDrill(step: Step, nodes: readonly string[] | null, by: string): Answer {
+  const known = nodes?.filter((node) => isKnownNode(step.state, node)) ?? null;
+  const unknownNodes = nodes?.filter((node) => !known?.includes(node)) ?? [];
+  if (nodes && known?.length === 0) return { kind: 'unknown-nodes', nodes };
+  const scope: TripScope = known ? { kind: 'nodes', nodes: known } : { kind: 'all' };
+  const { inventory, settings } = step.state;
+  const leases = [...step.state.leases.values()].filter((lease) => isLeaseIn(lease, scope, inventory, settings.localNode));
+  const order: StopOrder = {
+    orderId: `drill-${step.newId()}`,
+    scope,
+    what: 'everything',
+    targets: leases.map(targetOf),
+    reason: `drill by ${by}`,
+  };
+  step.tell({ name: 'drill', message: `Drill by ${by}: nothing is stopped`, by });
+  return { kind: 'drilling', order, unknownNodes };
+}
+
+/** Takes an actuator's progress into the report of its trip. */
+export function takeProgress(
+  step: Step,
+  progress: { readonly orderId: string; readonly actuator: string } & StopReport['actuators'][string],
+): void {
+  const trip = step.state.trips.get(progress.orderId);
+  // A lapse's or a reset trip's actuator may still report; nothing older than the last reset acts (I11).
+  if (!trip) return;
+  const { actuator, entries, verified } = progress;
+  const actuators = { ...trip.report.actuators, [actuator]: { entries, verified } };
+  keepTrip(step, { ...trip, report: { ...trip.report, actuators } });
+  const gone = entries.filter((entry) => entry.state === 'stopped').length;
+  const message = `Stop ${trip.tripId}: ${actuator} has stopped ${gone} of ${entries.length}`;
+  step.tell({ name: 'stop-progress', tripId: trip.tripId, message, report: trip.report });
+}
+
+function keepTrip(step: Step, trip: Trip): void {
+  step.change({ trips: new Map(step.state.trips).set(trip.tripId, trip) });
+}
+
+/** Looks whether stops are verified by now: actuators done, and no GPU in scope still loaded. */
+export function settleTrips(step: Step): void {
+  for (const trip of [...step.state.trips.values()]) {
+    const powerNowW = (name: string, gpu: string): number | null => {
+      const node = step.state.nodes.get(name);
+      return node ? gpuPowerW(readingsFor(step, node, 'running'), gpu) : null;
+    };
+    const names = [...step.state.actuators.keys()];
+    const report = settleReport(trip, names, powerNowW, step.nowMs, step.moment.wallMs);
+    const settled = { ...trip, report };
+    keepTrip(step, settled);
+    if (report.state === trip.report.state) continue;
+    step.record(`trip/${trip.tripId}`, durableTrip(settled), `stop ${trip.tripId} is ${report.state}`);
+    if (report.state === 'verified') {
+      const message = `Stop ${trip.tripId} is verified: nothing in scope runs any more`;
+      step.tell({ name: 'stop-verified', tripId: trip.tripId, message, report });
+    } else if (report.state === 'unverified') {
+      const message = `Stop ${trip.tripId} is not verified after 30 s: ${whyUnverified(settled, names).join('; ')}`;
+      step.tell({ name: 'stop-unverified', tripId: trip.tripId, message, report }, 'fatal');
+    }
+  }
+}
+
+function whyUnverified(trip: Trip, actuatorNames: readonly string[]): string[] {
+  const why = trip.report.stillLoaded.map(({ node, gpu, atTripW, nowW }) =>
+    nowW === null
+      ? `GPU ${gpu} on ${node} drew ${formatValue(atTripW, 'W')} at the trip and cannot be read`
+      : `GPU ${gpu} on ${node} still draws ${formatValue(nowW, 'W')} of ${formatValue(atTripW, 'W')} (still-loaded)`,
+  );
+  for (const name of actuatorNames) {
+    const told = trip.report.actuators[name];
+    if (told?.verified) continue;
+    const resisting = told?.entries.filter((entry) => !entry.verified).map((entry) => entry.name) ?? [];
+    const which = resisting.length > 0 ? `: ${resisting.slice(0, 10).join(', ')}` : '';
+    why.push(`${name} has not verified its stop${which}`);
+  }
+  return why;
+}
+
+/** When a stop that is still going on becomes `unverified`, monotonic. */
+export function unverifiedAtMs(trip: Trip): number | null {
+  return trip.report.state === 'stopping' ? trip.atMs + UNVERIFIED_AFTER_MS : null;
+}
+
+/** An operator's reset: permits a restart and causes none. Refused with everything that is still wrong. */
+export function requestReset(
+  step: Step,
+  event: { readonly tripId: string; readonly reason: string; readonly by: string; readonly acknowledgeUnverified: boolean },
+): Answer {
+  const trip = step.state.trips.get(event.tripId);
+  const active = [...step.state.trips.keys()];
+  if (!trip) return { kind: 'trip-unknown', tripId: event.tripId, active };
+  const still = stillWrong(step, trip, event.acknowledgeUnverified);
+  if (still.length > 0) return { kind: 'reset-refused', still };
+  const trips = new Map(step.state.trips);
+  trips.delete(trip.tripId);
+  const epoch = step.state.epoch + 1;
+  const { wallMs } = step.moment;
+  const lastTrip = { trip, resetBy: event.by, resetReason: event.reason, resetWallMs: wallMs };
+  step.change({ trips, epoch, lastResetWallMs: wallMs, lastTrip });
+  const message = `Trip ${trip.tripId} is reset by ${event.by}: ${event.reason}`;
+  step.record(`trip/${trip.tripId}`, null, message);
+  step.record('last-trip', { ...lastTrip, trip: durableTrip(trip) }, message);
+  step.record('epoch', { epoch, lastResetWallMs: wallMs }, message);
+  step.effect({ kind: 'withdraw-order', orderId: trip.tripId });
+  step.tell({ name: 'reset', tripId: trip.tripId, message, by: event.by }, 'warn');
+  return { kind: 'reset-done', tripId: trip.tripId, epoch };
+}
+
+/** What still stands against a reset: missing readings, anything at its warning, an unverified stop. */
+function stillWrong(step: Step, trip: Trip, isUnverifiedAcknowledged: boolean): string[] {
+  const still: string[] = [];
+  if (!step.state.journal.ok) still.push(`the reset could not be recorded: ${step.state.journal.detail}`);
+  for (const [name, node] of step.state.nodes) {
+    if (!covers(trip.scope, name)) continue;
+    const findings = evaluate(readingsFor(step, node, 'start'), node.limits);
+    // Maxima do not count: memory that is full hurts nothing.
+    const counting = findings.filter((finding) => finding.code !== 'over-maximum');
+    still.push(...counting.map((finding) => finding.message));
+  }
+  if (step.state.nodes.size === 0) still.push('nothing has been read since this service started');
+  if (trip.report.state !== 'verified' && !isUnverifiedAcknowledged) {
+    const why = whyUnverified(trip, [...step.state.actuators.keys()]);
+    still.push(`the stop is ${trip.report.state}: ${why.join('; ') || 'it has not been looked at again yet'}`);
+  }
+  return still;
+}
