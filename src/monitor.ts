@@ -1,0 +1,161 @@
+// Looks at the hardware: every `interval` at everything, every `fastInterval` at what is hot or loaded, and at once when
+// somebody asks for a start. One look per source at a time; a source that does not answer by the deadline is reported as
+// failed, so that each tick ends in exactly one result whatever happens (I4).
+import { type Clock, TIMED_OUT, withDeadline } from './clock.ts';
+import { fastNodes } from './domain/decide.ts';
+import { EMPTY_REPORT, type SourceReport } from './domain/reading.ts';
+import type { Source } from './sources/source.ts';
+import type { Supervisor } from './supervisor.ts';
+
+/**
+ * A round that waits for a hung source must still end before 1.5 intervals have passed since the last result, when a
+ * tick counts as late; with intervals of a second a source needs most of it.
+ */
+const ROUND_SHARE_OF_INTERVAL = 0.45;
+const SHORT_ROUND_SHARE = 0.9;
+const SHORT_ROUND_MS = 1_000;
+/** The first evaluation takes the two samples that a rate needs, 1 s apart (contract 5). */
+const FIRST_ROUND_AT_LEAST_MS = 2_000;
+/** A source that fails early in a tick is tried once more after this pause, if there is time. */
+const RETRY_PAUSE_MS = 100;
+/** A preflight is answered within 5 s (contract 7); its readings must be there a little earlier. */
+export const QUESTION_DEADLINE_MS = 4_000;
+const FAST_DEADLINE_MS = 1_800;
+/** No source is kept busy by fast sampling for more than half of the time (contract 5). */
+const MOST_BUSY_RATIO = 0.5;
+
+export interface MonitorParts {
+  readonly clock: Clock;
+  readonly sources: readonly Source[];
+  readonly supervisor: () => Supervisor;
+  readonly intervalMs: number;
+  readonly fastIntervalMs: number;
+  /** Called at the start of each tick: refreshes what the actuators see. Must end by itself. */
+  readonly inventory: () => Promise<void>;
+}
+
+export class Monitor {
+  readonly #parts: MonitorParts;
+  readonly #lastTookMs = new Map<Source, { readonly endedAtMs: number; readonly tookMs: number }>();
+  #stopped = new AbortController();
+  #loops: Promise<void>[] = [];
+  /** How long the last tick took from its start to its result, ms. */
+  lastTickTookMs: number | null = null;
+
+  constructor(parts: MonitorParts) {
+    this.#parts = parts;
+  }
+
+  /** Starts both loops; the first tick begins at once. */
+  start(): void {
+    this.#loops = [this.#tickLoop(), this.#fastLoop()];
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    await Promise.allSettled(this.#loops);
+  }
+
+  /** Reads the named nodes (`null`: all) for a question; joins looks that are under way. Ends within 4 s. */
+  observeNow(nodes: readonly string[] | null): Promise<readonly SourceReport[]> {
+    const asked = this.#parts.sources.filter((source) => !nodes || nodes.includes(source.node));
+    return this.#look(asked, QUESTION_DEADLINE_MS);
+  }
+
+  /** A second look at nodes with an unconfirmed hard stop: half-way to the deadline, so that the sample is newer. */
+  lookAgain(nodes: readonly string[], deadlineMs: number): void {
+    const { clock } = this.#parts;
+    const leftMs = deadlineMs - clock.now().elapsedMs;
+    clock.after(leftMs / 2, () => {
+      if (this.#stopped.signal.aborted) return;
+      const hot = this.#parts.sources.filter((source) => source.carriesHeat && nodes.includes(source.node));
+      void this.#look(hot, leftMs / 2).then((reports) => this.#submit('fast', reports));
+    });
+  }
+
+  async #tickLoop(): Promise<void> {
+    const { clock, intervalMs, inventory, supervisor, sources } = this.#parts;
+    const roundMs = Math.max(intervalMs * ROUND_SHARE_OF_INTERVAL, Math.min(intervalMs * SHORT_ROUND_SHARE, SHORT_ROUND_MS));
+    let budgetMs = Math.max(roundMs, FIRST_ROUND_AT_LEAST_MS);
+    let dueMs = clock.now().elapsedMs;
+    while (!this.#stopped.signal.aborted) {
+      const startedMs = clock.now().elapsedMs;
+      supervisor().submitSoon({ kind: 'clock-looked' });
+      const [reports] = await Promise.all([
+        Promise.all(sources.map((source) => this.#lookTwice(source, budgetMs))),
+        inventory().catch(() => undefined),
+      ]);
+      if (this.#stopped.signal.aborted) return;
+      this.#submit('tick', reports);
+      this.lastTickTookMs = clock.now().elapsedMs - startedMs;
+      budgetMs = roundMs;
+      dueMs += intervalMs;
+      // After a stall the rhythm starts anew: ticks that were missed are not made up for.
+      const nowMs = clock.now().elapsedMs;
+      if (dueMs <= nowMs) dueMs = nowMs + intervalMs;
+      await clock.sleep(dueMs - nowMs, this.#stopped.signal);
+    }
+  }
+
+  async #fastLoop(): Promise<void> {
+    const { clock, fastIntervalMs, supervisor, sources } = this.#parts;
+    while (!this.#stopped.signal.aborted) {
+      await clock.sleep(fastIntervalMs, this.#stopped.signal);
+      if (this.#stopped.signal.aborted) return;
+      const nodes = new Set(fastNodes(supervisor().state));
+      const due = sources.filter(
+        (source) => source.carriesHeat && nodes.has(source.node) && this.#isRested(source),
+      );
+      if (due.length === 0) continue;
+      this.#submit('fast', await this.#look(due, FAST_DEADLINE_MS));
+    }
+  }
+
+  #isRested(source: Source): boolean {
+    const last = this.#lastTookMs.get(source);
+    if (!last) return true;
+    const restedMs = this.#parts.clock.now().elapsedMs - last.endedAtMs;
+    return restedMs >= last.tookMs * (1 / MOST_BUSY_RATIO - 1);
+  }
+
+  async #look(sources: readonly Source[], budgetMs: number): Promise<SourceReport[]> {
+    return Promise.all(sources.map((source) => this.#lookAt(source, budgetMs)));
+  }
+
+  /** A failure that comes early is not yet the source's last word in this tick (contract 4). */
+  async #lookTwice(source: Source, budgetMs: number): Promise<SourceReport> {
+    const { clock } = this.#parts;
+    const endMs = clock.now().elapsedMs + budgetMs;
+    const first = await this.#lookAt(source, budgetMs);
+    const leftMs = endMs - clock.now().elapsedMs - RETRY_PAUSE_MS;
+    if (first.outcome.kind === 'answered' || leftMs < budgetMs / 4 || this.#stopped.signal.aborted) return first;
+    await clock.sleep(RETRY_PAUSE_MS, this.#stopped.signal);
+    return this.#lookAt(source, leftMs);
+  }
+
+  async #lookAt(source: Source, budgetMs: number): Promise<SourceReport> {
+    const { clock } = this.#parts;
+    const startedAtMs = clock.now().elapsedMs;
+    // Sources end by themselves at the deadline; this guards against one that does not.
+    const report = await withDeadline(clock, budgetMs + 100, source.read(startedAtMs + budgetMs)).catch(
+      (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
+    );
+    const finishedAtMs = clock.now().elapsedMs;
+    this.#lastTookMs.set(source, { endedAtMs: finishedAtMs, tookMs: finishedAtMs - startedAtMs });
+    if (report !== TIMED_OUT && !(report instanceof Error)) return report;
+    const detail = report === TIMED_OUT ? `no answer within ${budgetMs} ms` : `it broke off: ${report.message}`;
+    return {
+      ...EMPTY_REPORT,
+      source: source.id,
+      node: source.node,
+      startedAtMs,
+      finishedAtMs,
+      outcome: { kind: 'failed', cause: report === TIMED_OUT ? 'timeout' : 'failed', detail },
+    };
+  }
+
+  #submit(why: 'tick' | 'fast', reports: readonly SourceReport[]): void {
+    if (this.#stopped.signal.aborted) return;
+    this.#parts.supervisor().submitSoon({ kind: 'observed', why, reports });
+  }
+}
