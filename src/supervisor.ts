@@ -5,17 +5,12 @@ import { randomUUID } from 'node:crypto';
 import type { Actuator } from './actuators/actuator.ts';
 import type { Clock } from './clock.ts';
 import { decide, nextWakeMs } from './domain/decide.ts';
-import type { Answer, DurableChange, Effect, Message, SafetyEvent } from './domain/events.ts';
+import type { Answer, Effect, Message, SafetyEvent } from './domain/events.ts';
 import { InvariantBroken } from './domain/invariant.ts';
+import { targetOf } from './domain/lease.ts';
 import type { SafetyState } from './domain/state.ts';
 import type { StopEntry, StopOrder } from './domain/stop.ts';
-
-/** What the supervisor needs of the journal. */
-export interface DurableRecord {
-  append(change: DurableChange & { readonly at: string }, options: { readonly urgent: boolean }): Promise<Recorded>;
-}
-
-export type Recorded = { readonly ok: true } | { readonly ok: false; readonly code: string; readonly detail: string };
+import { type DurableRecord, type Recorded, Recorder } from './recorder.ts';
 
 export interface Log {
   fatal(message: string): void;
@@ -44,9 +39,12 @@ export interface Submitted {
 }
 
 const RECORDED: Recorded = { ok: true };
+/** After a broken invariant the actuators get this long for TERM and KILL before the process ends. */
+const BLIND_STOP_MS = 4_000;
 
 export class Supervisor {
   readonly #parts: SupervisorParts;
+  readonly #recorder: Recorder;
   readonly #listeners = new Set<(message: Message) => void>();
   readonly #orders = new Map<string, AbortController>();
   readonly #running = new Set<Promise<void>>();
@@ -55,10 +53,12 @@ export class Supervisor {
   #isDeciding = false;
   #cancelWake: () => void = () => undefined;
   #isClosed = false;
+  #isStoppingBlindly = false;
 
   constructor(initial: SafetyState, parts: SupervisorParts) {
     this.#state = initial;
     this.#parts = parts;
+    this.#recorder = new Recorder(parts.journal);
   }
 
   get state(): SafetyState {
@@ -97,6 +97,7 @@ export class Supervisor {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#cancelWake();
+    if (this.#isStoppingBlindly) await this.#parts.clock.sleep(BLIND_STOP_MS);
     for (const order of this.#orders.values()) order.abort();
     await Promise.allSettled(this.#running);
   }
@@ -120,21 +121,35 @@ export class Supervisor {
     }
     onStep?.('done');
     this.#scheduleWake();
+    if (event.kind === 'observed' && event.why === 'tick' && !this.#state.journal.ok) void this.#writeAgain();
     return { answer: decision.answer, recorded: allRecorded(records) };
   }
 
   async #record(effect: Extract<Effect, { kind: 'journal' }>): Promise<Recorded> {
-    const { journal, clock, onStep } = this.#parts;
-    const at = new Date(clock.now().wallMs).toISOString();
-    const appended = journal.append({ ...effect.change, at }, { urgent: effect.urgent });
-    onStep?.('journaling', effect);
-    const outcome = await appended;
-    const before = this.#state.journal;
-    if (outcome.ok !== before.ok) {
-      const detail = outcome.ok ? 'the journal can be written again' : `${outcome.code}: ${outcome.detail}`;
-      this.submitSoon({ kind: 'journal-reported', ok: outcome.ok, detail });
+    const recorded = this.#recorder.record(effect.change, this.#at(), effect.urgent);
+    this.#parts.onStep?.('journaling', effect);
+    return this.#heard(await recorded);
+  }
+
+  /** Tries the disk again with each tick while something is not on it. */
+  async #writeAgain(): Promise<void> {
+    const outcome = await this.#recorder.writeAgain(this.#at());
+    if (outcome && !(outcome.ok && this.#recorder.unrecorded > 0)) this.#heard(outcome);
+  }
+
+  /** Tells through the door when the journal fails or works again. */
+  #heard(outcome: Recorded): Recorded {
+    const isBack = outcome.ok && this.#recorder.unrecorded === 0;
+    if (!outcome.ok && this.#state.journal.ok) {
+      this.submitSoon({ kind: 'journal-reported', ok: false, detail: `${outcome.code}: ${outcome.detail}` });
+    } else if (isBack && !this.#state.journal.ok) {
+      this.submitSoon({ kind: 'journal-reported', ok: true, detail: 'everything is on the disk again' });
     }
     return outcome;
+  }
+
+  #at(): string {
+    return new Date(this.#parts.clock.now().wallMs).toISOString();
   }
 
   #carryOut(effect: Exclude<Effect, { kind: 'journal' }>): void {
@@ -191,14 +206,11 @@ export class Supervisor {
   #stopBlindly(error: unknown): void {
     const reason = `An invariant broke: ${error instanceof Error ? error.message : String(error)}`;
     this.#parts.log.fatal(`${reason}. Stopping all workloads and ending.`);
-    const targets = [...this.#state.leases.values()].map((lease) => ({
-      leaseId: lease.id,
-      workload: lease.workload,
-      ...(lease.processGroup && { processGroup: lease.processGroup }),
-    }));
-    const order: StopOrder = { orderId: 'broken-invariant', scope: { kind: 'all' }, what: 'everything', targets, reason };
-    for (const actuator of this.#parts.actuators) {
-      void actuator.stop(order, () => undefined, new AbortController().signal).catch(() => undefined);
+    if (!this.#isStoppingBlindly) {
+      this.#isStoppingBlindly = true;
+      const live = [...this.#state.leases.values()].map(targetOf);
+      const targets = [...live, ...[...this.#state.trips.values()].flatMap((trip) => trip.targets)];
+      this.#order({ orderId: 'broken-invariant', scope: { kind: 'all' }, what: 'everything', targets, reason });
     }
     this.#parts.onBroken(error);
   }

@@ -1,0 +1,330 @@
+// The machine that this process runs on, read from /proc and /sys: CPU share, memory, CPU temperature, and GPUs on the
+// bus as signs that they must be measured (nvidia-smi and the like measure them). In a container these files show the
+// host, which is what a guard of hardware wants. The four parts are read side by side; a part that is not there by the
+// deadline is a missing reading, never a late report. Nothing is read through a tool or a library: systeminformation
+// reports the ACPI zone for the CPU, knows one socket and blocks (metric sources, part 9).
+import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
+import { EMPTY_REPORT, type MissingCause, type RawReading, type SourceReport } from '../domain/reading.ts';
+import { CpuTemperature, type CpuTemperatures } from './cpu-temperature.ts';
+import { type PciDisplays, readPciDisplays } from './pci-display.ts';
+import type { Source } from './source.ts';
+import { type FileFailure, parseInteger, Sysfs } from './sysfs.ts';
+
+export interface LocalMachineOptions {
+  readonly node: string;
+  readonly clock: Clock;
+  /** Where `/proc` and `/sys` are found; a captured tree in tests. Default `/`. */
+  readonly root?: string;
+  /** How far Tctl lies above the die on this machine, °C; only for AMD chips without Tdie. Default 0. */
+  readonly tctlOffsetC?: number;
+  /**
+   * Counts the ZFS cache above its minimum as available memory. ZFS gives it back under pressure, though not at once,
+   * and MemAvailable leaves it out. Default false: by the letter it is in use.
+   */
+  readonly zfsCacheIsAvailable?: boolean;
+}
+
+/** A share over a shorter time is noise: the counters move in steps of 10 ms. */
+const SHORTEST_SHARE_MS = 1000;
+/** A share over a longer time hides what the CPU does now. */
+const LONGEST_SHARE_MS = 60_000;
+/** `/proc/stat` has a number for each interrupt line: about 100 KB on large servers. */
+const LARGEST_PROC_FILE_BYTES = 1024 * 1024;
+/**
+ * 3 s in clock ticks, which Linux shows 100 of per second on every architecture. Counters step back by a few ticks while
+ * a CPU sleeps or a hypervisor steals time; further back, the CPU was unplugged and begins anew (node_exporter's rule).
+ */
+const SMALLEST_RESET_TICKS = 300;
+const MOST_NOTES = 50;
+
+/** The source `local-machine`. It holds no file open; {@link Source.close} only ends a wait between two samples. */
+export function createLocalMachine(options: LocalMachineOptions): Source {
+  return new LocalMachine(options);
+}
+
+class LocalMachine implements Source {
+  readonly id = 'local-machine';
+  readonly node: string;
+  readonly carriesHeat = true;
+  readonly #clock: Clock;
+  readonly #sysfs: Sysfs;
+  readonly #closing = new AbortController();
+  #isVirtual: boolean | undefined;
+  readonly #cpuShare: () => Promise<RawReading>;
+  readonly #memory: () => Promise<RawReading>;
+  readonly #temperatures: () => Promise<CpuTemperatures>;
+  readonly #displays: () => Promise<PciDisplays>;
+  #lookUnderWay: Promise<SourceReport> | undefined;
+
+  constructor({ node, clock, root = '/', tctlOffsetC = 0, zfsCacheIsAvailable = false }: LocalMachineOptions) {
+    this.node = node;
+    this.#clock = clock;
+    this.#sysfs = new Sysfs({ clock, root });
+    const cpuTemperature = new CpuTemperature(this.#sysfs, { tctlOffsetC });
+    const share = new CpuShare(this.#sysfs, clock, this.#closing.signal);
+    // A part that outlives its look is joined by the next one, so that at most one of each is under way.
+    this.#cpuShare = joined(() => share.read());
+    this.#memory = joined(async () => ({
+      sampledAtMs: this.#nowMs(),
+      ...(await readMemory(this.#sysfs, zfsCacheIsAvailable)),
+    }));
+    this.#temperatures = joined(() => this.#readTemperatures(cpuTemperature));
+    this.#displays = joined(() => readPciDisplays(this.#sysfs));
+  }
+
+  async read(deadlineMs: number): Promise<SourceReport> {
+    const startedAtMs = this.#nowMs();
+    if (this.#lookUnderWay) {
+      const report = await withDeadline(this.#clock, deadlineMs - startedAtMs, this.#lookUnderWay);
+      return report === TIMED_OUT ? this.#timedOut(startedAtMs) : report;
+    }
+    this.#lookUnderWay = this.#look(startedAtMs, deadlineMs);
+    try {
+      return await this.#lookUnderWay;
+    } finally {
+      this.#lookUnderWay = undefined;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+  }
+
+  async #look(startedAtMs: number, deadlineMs: number): Promise<SourceReport> {
+    const inTime = <T>(part: Promise<T>): Promise<T | typeof TIMED_OUT> =>
+      withDeadline(this.#clock, deadlineMs - startedAtMs, part);
+    const [share, memory, temperatures, displays] = await Promise.all([
+      inTime(this.#cpuShare()),
+      inTime(this.#memory()),
+      inTime(this.#temperatures()),
+      inTime(this.#displays()),
+    ]);
+    if ([share, memory, temperatures, displays].every((part) => part === TIMED_OUT)) return this.#timedOut(startedAtMs);
+    const late = `not read within ${Math.round(deadlineMs - startedAtMs)} ms`;
+    const readings: RawReading[] = [
+      share === TIMED_OUT ? missing('cpu', 'utilization', 'not-yet-read', `/proc/stat: two samples: ${late}`) : share,
+      memory === TIMED_OUT ? missing('memory', 'memory', 'unreadable', `/proc/meminfo: ${late}`) : memory,
+      ...(temperatures === TIMED_OUT
+        ? [missing('cpu', 'temperature', 'unreadable', `CPU sensors: ${late}`)]
+        : temperatures.readings),
+    ];
+    const notes = [
+      ...(temperatures === TIMED_OUT ? [] : temperatures.notes),
+      ...(displays === TIMED_OUT ? [`GPUs on the bus: ${late}`] : displays.notes),
+    ];
+    return {
+      ...this.#frame(startedAtMs),
+      outcome: { kind: 'answered' },
+      readings,
+      gpus: displays === TIMED_OUT ? [] : displays.gpus,
+      hardwareLimits: temperatures === TIMED_OUT ? [] : temperatures.hardwareLimits,
+      notes: notes.slice(0, MOST_NOTES),
+    };
+  }
+
+  async #readTemperatures(cpuTemperature: CpuTemperature): Promise<CpuTemperatures> {
+    const sampledAtMs = this.#nowMs();
+    const found = await cpuTemperature.read();
+    const readings = found.readings.map((reading) => ({ ...reading, sampledAtMs }));
+    const hasNone = readings.some(({ cause }) => cause === 'no-sensor');
+    if (!hasNone || !(await this.#isVirtualMachine())) return { ...found, readings };
+    const note = "This is a virtual machine: the CPU's sensors are its host's and cannot be read from in here.";
+    return { ...found, readings, notes: [...found.notes, note] };
+  }
+
+  /** Asked once: on a machine with many CPUs the kernel takes its time over this file. */
+  async #isVirtualMachine(): Promise<boolean> {
+    if (this.#isVirtual === undefined) {
+      const cpuinfo = await this.#sysfs.readText('/proc/cpuinfo', LARGEST_PROC_FILE_BYTES);
+      this.#isVirtual = cpuinfo.ok && /^flags\s*:.*\bhypervisor\b/m.test(cpuinfo.value);
+    }
+    return this.#isVirtual;
+  }
+
+  #timedOut(startedAtMs: number): SourceReport {
+    const detail = `Cannot read /proc and /sys: no answer within ${Math.round(this.#nowMs() - startedAtMs)} ms`;
+    return { ...this.#frame(startedAtMs), outcome: { kind: 'failed', cause: 'timeout', detail } };
+  }
+
+  #frame(startedAtMs: number): Omit<SourceReport, 'outcome'> {
+    return { ...EMPTY_REPORT, source: this.id, node: this.node, startedAtMs, finishedAtMs: this.#nowMs() };
+  }
+
+  #nowMs(): number {
+    return this.#clock.now().elapsedMs;
+  }
+}
+
+/** `work`, with a call during a run joining that run. */
+function joined<T>(work: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | undefined;
+  return () => {
+    running ??= work().finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
+}
+
+interface CpuTimes {
+  readonly atMs: number;
+  /** Ticks since boot of each CPU: user, nice, system, idle, iowait, irq, softirq, steal. */
+  readonly cpus: ReadonlyMap<string, readonly number[]>;
+}
+
+/** The share of time that the CPUs worked, between the last sample and this one. */
+class CpuShare {
+  readonly #sysfs: Sysfs;
+  readonly #clock: Clock;
+  readonly #closing: AbortSignal;
+  #last: CpuTimes | undefined;
+  #share: RawReading | undefined;
+
+  constructor(sysfs: Sysfs, clock: Clock, closing: AbortSignal) {
+    this.#sysfs = sysfs;
+    this.#clock = clock;
+    this.#closing = closing;
+  }
+
+  /** Since the last sample, where that is 1 to 60 s old; the last share within 1 s of it; else over a second from now. */
+  async read(): Promise<RawReading> {
+    let from = this.#last;
+    if (!from || this.#ageMs(from) > LONGEST_SHARE_MS) {
+      this.#share = undefined;
+      const first = await this.#sample();
+      if (!('cpus' in first)) return first;
+      this.#last = first;
+      from = first;
+    }
+    if (this.#ageMs(from) < SHORTEST_SHARE_MS) {
+      if (this.#share) return this.#share;
+      await this.#clock.sleep(SHORTEST_SHARE_MS - this.#ageMs(from), this.#closing);
+      if (this.#closing.aborted) return missing('cpu', 'utilization', 'not-yet-read', '/proc/stat: source closed');
+    }
+    const to = await this.#sample();
+    if (!('cpus' in to)) return to;
+    this.#last = to;
+    this.#share = shareBetween(from, to);
+    return this.#share;
+  }
+
+  async #sample(): Promise<CpuTimes | RawReading> {
+    const stat = await this.#sysfs.readText('/proc/stat', LARGEST_PROC_FILE_BYTES);
+    if (!stat.ok) return unreadable('cpu', 'utilization', stat);
+    const cpus = new Map<string, readonly number[]>();
+    for (const [, cpu = '', fields = ''] of stat.value.matchAll(/^(cpu\d+) (.+)$/gm)) {
+      // Fields 9 and 10, guest and guest_nice, are contained in user and nice already.
+      const ticks = fields.trim().split(/\s+/).slice(0, 8).map(parseInteger);
+      if (ticks.length >= 5 && ticks.every((tick) => tick !== null)) cpus.set(cpu, ticks);
+    }
+    if (cpus.size === 0) return missing('cpu', 'utilization', 'invalid', '/proc/stat: no line of a CPU can be read');
+    return { atMs: this.#clock.now().elapsedMs, cpus };
+  }
+
+  #ageMs(times: CpuTimes): number {
+    return this.#clock.now().elapsedMs - times.atMs;
+  }
+}
+
+/**
+ * 1 - Δ(idle + iowait) / Δ(all), summed over the CPUs in both samples. A CPU whose counters stood still is offline and
+ * falls out of the sums by itself: counted as idle, two dead ones of four would turn 98 % into 49 (LXCFS, lxcfs#581).
+ */
+function shareBetween(from: CpuTimes, to: CpuTimes): RawReading {
+  let allTicks = 0;
+  let workedTicks = 0;
+  let counted = 0;
+  let reset = 0;
+  for (const [cpu, after] of to.cpus) {
+    const before = from.cpus.get(cpu);
+    if (!before) continue;
+    const steps = after.map((ticks, mode) => ticks - (before[mode] ?? ticks));
+    if (steps.some((step) => step <= -SMALLEST_RESET_TICKS)) {
+      reset++;
+      continue;
+    }
+    // A small step back is jitter. Dropping the whole CPU for it would hide one that is busy.
+    const forward = steps.map((step) => Math.max(0, step));
+    const [, , , idle = 0, iowait = 0] = forward;
+    const all = forward.reduce((sum, step) => sum + step, 0);
+    if (all > 0) counted++;
+    allTicks += all;
+    workedTicks += all - idle - iowait;
+  }
+  const over = `over ${((to.atMs - from.atMs) / 1000).toFixed(1)} s`;
+  const left = reset === 0 ? '' : `; ${reset} left out: counters began anew`;
+  if (allTicks === 0) {
+    return {
+      ...missing('cpu', 'utilization', 'frozen', `/proc/stat: no counter moved ${over}${left}`),
+      sampledAtMs: to.atMs,
+    };
+  }
+  return {
+    component: 'cpu',
+    quantity: 'utilization',
+    value: workedTicks / allTicks,
+    origin: `/proc/stat: ${counted} of ${to.cpus.size} CPUs ${over}${left}`,
+    sampledAtMs: to.atMs,
+  };
+}
+
+/** 1 - available / total. MemFree alone would count the page cache as used. */
+async function readMemory(sysfs: Sysfs, zfsCacheIsAvailable: boolean): Promise<RawReading> {
+  const meminfo = await sysfs.readText('/proc/meminfo', LARGEST_PROC_FILE_BYTES);
+  if (!meminfo.ok) return unreadable('memory', 'memory', meminfo);
+  const kib = new Map<string, number>();
+  for (const [, key = '', number = ''] of meminfo.value.matchAll(/^(\w+):\s+(\d{1,15}) kB$/gm)) {
+    kib.set(key, Number(number));
+  }
+  const total = kib.get('MemTotal');
+  const available = availableKib(kib);
+  if (total === undefined || total === 0 || !available) {
+    return missing('memory', 'memory', 'invalid', '/proc/meminfo: no MemTotal, or neither MemAvailable nor MemFree');
+  }
+  const cache = await zfsCacheAboveMinimumKib(sysfs);
+  const gibibytes = `${(cache / 1024 ** 2).toFixed(1)} GiB of ZFS cache above its minimum`;
+  const cacheNote = cache === 0 ? '' : `; ${gibibytes} counted as ${zfsCacheIsAvailable ? 'available' : 'used'}`;
+  return {
+    component: 'memory',
+    quantity: 'memory',
+    value: (total - available.kib - (zfsCacheIsAvailable ? cache : 0)) / total,
+    origin: `/proc/meminfo: ${available.formula}${cacheNote}`,
+  };
+}
+
+function availableKib(
+  kib: ReadonlyMap<string, number>,
+): { readonly kib: number; readonly formula: string } | undefined {
+  const available = kib.get('MemAvailable');
+  if (available !== undefined) return { kib: available, formula: 'MemAvailable' };
+  const [free, buffers, cached] = [kib.get('MemFree'), kib.get('Buffers'), kib.get('Cached')];
+  if (free === undefined || buffers === undefined || cached === undefined) return undefined;
+  // Shared memory stands in Cached and cannot be given back.
+  const reclaimable = buffers + cached + (kib.get('SReclaimable') ?? 0) - (kib.get('Shmem') ?? 0);
+  return { kib: free + reclaimable, formula: 'no MemAvailable, estimated from free, buffers and cache' };
+}
+
+/** What ZFS could give back of its ARC, KiB; 0 without ZFS. */
+async function zfsCacheAboveMinimumKib(sysfs: Sysfs): Promise<number> {
+  const arcstats = await sysfs.readText('/proc/spl/kstat/zfs/arcstats', LARGEST_PROC_FILE_BYTES);
+  if (!arcstats.ok) return 0;
+  const bytes = new Map<string, number>();
+  for (const [, key = '', number = ''] of arcstats.value.matchAll(/^(size|c_min)\s+\d+\s+(\d{1,20})$/gm)) {
+    bytes.set(key, Number(number));
+  }
+  const [size, minimum] = [bytes.get('size'), bytes.get('c_min')];
+  return size === undefined || minimum === undefined ? 0 : Math.max(0, size - minimum) / 1024;
+}
+
+function unreadable(component: 'cpu' | 'memory', quantity: RawReading['quantity'], failure: FileFailure): RawReading {
+  return missing(component, quantity, 'unreadable', failure.detail);
+}
+
+function missing(
+  component: 'cpu' | 'memory',
+  quantity: RawReading['quantity'],
+  cause: MissingCause,
+  origin: string,
+): RawReading {
+  return { component, quantity, value: null, cause, origin };
+}

@@ -1,0 +1,111 @@
+// The house rules that a machine can check: import directions, cycles, who touches time and the environment, files
+// that nobody imports, files that grew too long.
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+
+const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+const SRC = join(ROOT, 'src');
+
+/** The part of the house that a file belongs to: its folder, or its name for a file of the ground floor. */
+function partOf(file: string): string {
+  const [first = '', ...rest] = file.split('/');
+  if (rest.length > 0) return first;
+  const name = first.replace(/\.ts$/, '');
+  if (name.startsWith('journal') || name === 'durable-files') return 'journal';
+  if (name.startsWith('state-')) return 'state-folder';
+  if (name.startsWith('config')) return 'config';
+  return name;
+}
+
+/** Which parts may import which. Their own part is always allowed. */
+const MAY_IMPORT: Record<string, readonly string[]> = {
+  domain: [],
+  clock: [],
+  version: [],
+  journal: ['domain', 'clock'],
+  'state-folder': ['journal', 'clock'],
+  config: ['domain', 'clock'],
+  sources: ['domain', 'clock'],
+  actuators: ['domain', 'clock'],
+  recorder: ['domain'],
+  supervisor: ['domain', 'recorder', 'actuators', 'clock'],
+  monitor: ['domain', 'sources', 'supervisor', 'clock'],
+  assemble: ['domain', 'clock', 'version', 'journal', 'state-folder', 'config', 'sources', 'actuators', 'supervisor', 'monitor'],
+  http: ['domain', 'clock', 'config', 'supervisor', 'monitor', 'journal', 'version'],
+  serve: ['assemble', 'http', 'config', 'actuators', 'version', 'clock'],
+  cli: ['domain', 'clock', 'config', 'assemble', 'serve', 'http', 'state-folder', 'version'],
+};
+/** Started by node itself, imported by nobody. */
+const ENTRIES = ['cli/main.ts'];
+
+const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.ts') && !file.startsWith('dashboard/'))
+  .sort();
+const textOf = new Map(files.map((file) => [file, readFileSync(join(SRC, file), 'utf8')]));
+const codeOf = (file: string): string =>
+  (textOf.get(file) ?? '').replace(/\/\*[\s\S]*?\*\//g, '').replace(/(^|\s)\/\/.*$/gm, '$1');
+
+function importsOf(file: string): string[] {
+  const found = [...codeOf(file).matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)];
+  return found.map((match) => relative(SRC, resolve(dirname(join(SRC, file)), match[1] ?? '')));
+}
+
+t.test('imports go only in the directions of the house', async (t) => {
+  const wrong = files.flatMap((file) => {
+    const part = partOf(file);
+    const allowed = MAY_IMPORT[part];
+    if (!allowed) return [`${file} belongs to no part of the house`];
+    return importsOf(file)
+      .map((target) => partOf(target))
+      .filter((target) => target !== part && !allowed.includes(target))
+      .map((target) => `${file} imports ${target}`);
+  });
+  t.same(wrong, []);
+});
+
+t.test('domain imports no package and nothing of Node', async (t) => {
+  const wrong = files
+    .filter((file) => partOf(file) === 'domain')
+    .filter((file) => /from\s+'(?!\.)/.test(codeOf(file)));
+  t.same(wrong, []);
+});
+
+t.test('no two files import each other in a circle', async (t) => {
+  const done = new Set<string>();
+  const circles: string[] = [];
+  const walk = (file: string, path: readonly string[]): void => {
+    if (path.includes(file)) {
+      circles.push([...path.slice(path.indexOf(file)), file].join(' -> '));
+      return;
+    }
+    if (done.has(file)) return;
+    for (const target of importsOf(file)) if (textOf.has(target)) walk(target, [...path, file]);
+    done.add(file);
+  };
+  for (const file of files) walk(file, []);
+  t.same(circles, []);
+});
+
+t.test('only clock.ts touches timers and clocks', async (t) => {
+  const wrong = files
+    .filter((file) => file !== 'clock.ts')
+    .filter((file) => /\b(Date\.now|performance\.now|setTimeout|setInterval|setImmediate|AbortSignal\.timeout)\b|new Date\(\)/.test(codeOf(file)));
+  t.same(wrong, []);
+});
+
+t.test('only config.ts reads the environment', async (t) => {
+  const wrong = files.filter((file) => file !== 'config.ts').filter((file) => /\bprocess\.env\b/.test(codeOf(file)));
+  t.same(wrong, []);
+});
+
+t.test('every file is imported by another', async (t) => {
+  const imported = new Set(files.flatMap(importsOf));
+  t.same(files.filter((file) => !imported.has(file) && !ENTRIES.includes(file)), []);
+});
+
+t.test('no file grows past 400 lines', async (t) => {
+  const long = [...textOf].map(([file, text]) => [file, text.split('\n').length] as const).filter(([, lines]) => lines > 401);
+  t.same(long, []);
+});
