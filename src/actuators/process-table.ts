@@ -51,9 +51,9 @@ const STAT_LIMIT_BYTES = 4096;
 /** execve refuses arguments and environment over 3/4 of the 8 MiB default stack together, whatever the ulimit. */
 const ENVIRON_LIMIT_BYTES = 6 * 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
-/** A healthy read takes well under 1 ms. */
-const READ_TIMEOUT_MS = 500;
-const SCAN_TIMEOUT_MS = 2000;
+/** A healthy read takes well under 1 ms; on a machine that is loaded on purpose, with node itself still starting, over 500. */
+const READ_TIMEOUT_MS = 1500;
+const SCAN_TIMEOUT_MS = 2500;
 /** Files open at once during a pass over /proc. */
 const SCAN_WIDTH = 8;
 /** Each overdue read keeps one of libuv's four threads; the journal and the sensors need the others. */
