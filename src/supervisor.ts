@@ -5,12 +5,21 @@ import { randomUUID } from 'node:crypto';
 import type { Actuator } from './actuators/actuator.ts';
 import type { Clock } from './clock.ts';
 import { decide, nextWakeMs } from './domain/decide.ts';
-import type { Answer, Effect, Message, SafetyEvent } from './domain/events.ts';
+import type { Answer, DurableChange, Effect, Message, SafetyEvent } from './domain/events.ts';
 import { InvariantBroken } from './domain/invariant.ts';
 import { targetOf } from './domain/lease.ts';
 import type { SafetyState } from './domain/state.ts';
 import type { StopEntry, StopOrder } from './domain/stop.ts';
-import { type DurableRecord, type Recorded, Recorder } from './recorder.ts';
+
+/**
+ * What the supervisor needs of the journal. A change that the disk did not take is written again by the journal itself,
+ * which tells through `journal-reported` when it fails and when it works again (assemble.ts).
+ */
+export interface DurableRecord {
+  append(change: DurableChange, options: { readonly urgent: boolean }): Promise<Recorded>;
+}
+
+export type Recorded = { readonly ok: true } | { readonly ok: false; readonly code: string; readonly detail: string };
 
 export interface Log {
   fatal(message: string): void;
@@ -44,7 +53,6 @@ const BLIND_STOP_MS = 4_000;
 
 export class Supervisor {
   readonly #parts: SupervisorParts;
-  readonly #recorder: Recorder;
   readonly #listeners = new Set<(message: Message) => void>();
   readonly #orders = new Map<string, AbortController>();
   readonly #running = new Set<Promise<void>>();
@@ -58,7 +66,6 @@ export class Supervisor {
   constructor(initial: SafetyState, parts: SupervisorParts) {
     this.#state = initial;
     this.#parts = parts;
-    this.#recorder = new Recorder(parts.journal);
   }
 
   get state(): SafetyState {
@@ -121,35 +128,13 @@ export class Supervisor {
     }
     onStep?.('done');
     this.#scheduleWake();
-    if (event.kind === 'observed' && event.why === 'tick' && !this.#state.journal.ok) void this.#writeAgain();
     return { answer: decision.answer, recorded: allRecorded(records) };
   }
 
-  async #record(effect: Extract<Effect, { kind: 'journal' }>): Promise<Recorded> {
-    const recorded = this.#recorder.record(effect.change, this.#at(), effect.urgent);
+  #record(effect: Extract<Effect, { kind: 'journal' }>): Promise<Recorded> {
+    const recorded = this.#parts.journal.append(effect.change, { urgent: effect.urgent });
     this.#parts.onStep?.('journaling', effect);
-    return this.#heard(await recorded);
-  }
-
-  /** Tries the disk again with each tick while something is not on it. */
-  async #writeAgain(): Promise<void> {
-    const outcome = await this.#recorder.writeAgain(this.#at());
-    if (outcome && !(outcome.ok && this.#recorder.unrecorded > 0)) this.#heard(outcome);
-  }
-
-  /** Tells through the door when the journal fails or works again. */
-  #heard(outcome: Recorded): Recorded {
-    const isBack = outcome.ok && this.#recorder.unrecorded === 0;
-    if (!outcome.ok && this.#state.journal.ok) {
-      this.submitSoon({ kind: 'journal-reported', ok: false, detail: `${outcome.code}: ${outcome.detail}` });
-    } else if (isBack && !this.#state.journal.ok) {
-      this.submitSoon({ kind: 'journal-reported', ok: true, detail: 'everything is on the disk again' });
-    }
-    return outcome;
-  }
-
-  #at(): string {
-    return new Date(this.#parts.clock.now().wallMs).toISOString();
+    return recorded;
   }
 
   #carryOut(effect: Exclude<Effect, { kind: 'journal' }>): void {

@@ -3,8 +3,7 @@ import type { Actuator, StopProgress } from '../src/actuators/actuator.ts';
 import type { Message, SafetyEvent } from '../src/domain/events.ts';
 import { InvariantBroken } from '../src/domain/invariant.ts';
 import type { StopOrder } from '../src/domain/stop.ts';
-import type { DurableRecord, Recorded } from '../src/recorder.ts';
-import { type Log, Supervisor, type SupervisorParts } from '../src/supervisor.ts';
+import { type DurableRecord, type Log, type Recorded, Supervisor, type SupervisorParts } from '../src/supervisor.ts';
 import { DomainWorld, worldSettings } from './support/domain-world.ts';
 import { ManualClock } from './support/manual-clock.ts';
 
@@ -73,41 +72,6 @@ t.test('submit() begins the record of a trip before the stop, and the stop waits
   t.equal(actuator.orders[0]?.what, 'everything');
   for (const answerDisk of settle) answerDisk({ ok: false, code: 'ENOSPC', detail: 'no space left' });
   t.match(await recorded, { ok: false, code: 'ENOSPC' });
-  t.match(supervisor.state.journal, { ok: false, detail: /ENOSPC/ }, 'the failure came back through the door');
-  await supervisor.close();
-});
-
-t.test('submit() writes again with each tick what the disk did not take, the newest value of each key', async (t) => {
-  const written: { set: object; why: string }[] = [];
-  let isFull = true;
-  const journal: DurableRecord = {
-    append: async (change) => {
-      if (isFull) return { ok: false, code: 'ENOSPC', detail: 'no space left' };
-      written.push(change);
-      return { ok: true };
-    },
-  };
-  const { supervisor, clock, world } = build({ journal });
-  const tick = async (): Promise<void> => {
-    await clock.advance(10_000);
-    world.elapsedMs = clock.now().elapsedMs;
-    supervisor.submit({ kind: 'observed', why: 'tick', reports: world.reports() });
-    await clock.advance(1);
-  };
-  const { answer, recorded } = supervisor.submit(STOP);
-  t.notOk((await recorded).ok);
-  await tick();
-  t.notOk(supervisor.state.journal.ok, 'still full');
-  isFull = false;
-  await tick();
-  t.ok(supervisor.state.journal.ok, 'told through the door');
-  const keys = written.flatMap(({ set }) => Object.keys(set));
-  if (answer.kind !== 'stopping') throw new Error('not stopping');
-  t.ok(keys.includes(`trip/${answer.tripId}`), keys.join(' '));
-  const again = (): number => written.filter(({ why }) => why.startsWith('written again')).length;
-  t.equal(again(), 1);
-  await tick();
-  t.equal(again(), 1, 'and then no more');
   await supervisor.close();
 });
 
