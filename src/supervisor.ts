@@ -143,8 +143,7 @@ export class Supervisor {
         this.#order(effect.order);
         break;
       case 'withdraw-order':
-        this.#orders.get(effect.orderId)?.abort();
-        this.#orders.delete(effect.orderId);
+        this.#withdraw(effect.orderId);
         break;
       case 'drill':
         break; // the asker runs the drill actuator with the order of the answer
@@ -165,11 +164,15 @@ export class Supervisor {
     const withdrawn = new AbortController();
     this.#orders.get(order.orderId)?.abort();
     this.#orders.set(order.orderId, withdrawn);
+    const unverified = new Set(this.#parts.actuators);
     for (const actuator of this.#parts.actuators) {
       const report = ({ entries, verified }: { entries: readonly StopEntry[]; verified: boolean }): void => {
         if (withdrawn.signal.aborted) return;
         const { orderId } = order;
         this.submitSoon({ kind: 'stop-reported', orderId, actuator: actuator.name, entries, verified });
+        if (verified) unverified.delete(actuator);
+        // A trip is looked after until its reset; a lapse is over when its workload is gone.
+        if (order.what === 'leases' && unverified.size === 0) this.#withdraw(orderId);
       };
       const running = actuator
         .stop(order, report, withdrawn.signal)
@@ -177,6 +180,11 @@ export class Supervisor {
         .finally(() => this.#running.delete(running));
       this.#running.add(running);
     }
+  }
+
+  #withdraw(orderId: string): void {
+    this.#orders.get(orderId)?.abort();
+    this.#orders.delete(orderId);
   }
 
   #scheduleWake(): void {

@@ -49,7 +49,13 @@ function build(parts: Partial<SupervisorParts> = {}) {
   const world = new DomainWorld(worldSettings());
   const actuators = new Map([['local-processes', { available: true, detail: '' }]]);
   const supervisor = new Supervisor(
-    { ...world.state, actuators, lastNowMs: 0, startedAtMs: 0, wallAheadMs: clock.now().wallMs - clock.now().elapsedMs },
+    {
+      ...world.state,
+      actuators,
+      lastNowMs: 0,
+      startedAtMs: 0,
+      wallAheadMs: clock.now().wallMs - clock.now().elapsedMs,
+    },
     {
       clock,
       journal,
@@ -85,7 +91,10 @@ t.test('submit() tells every listener each message, in order', async (t) => {
   supervisor.submit(STOP);
   unsubscribe();
   supervisor.submit({ kind: 'journal-reported', ok: false, detail: 'test' });
-  t.same(seen.map((message) => message.type === 'event' && message.data.name), ['tripped']);
+  t.same(
+    seen.map((message) => message.type === 'event' && message.data.name),
+    ['tripped'],
+  );
   await supervisor.close();
 });
 
@@ -96,7 +105,11 @@ t.test('close() withdraws the orders; a reset does so for its own', async (t) =>
   await supervisor.close();
   t.equal(actuator.withdrawn?.aborted, true);
   actuator.report({ entries: [], verified: true });
-  t.same(Object.keys([...supervisor.state.trips.values()][0]?.report.actuators ?? {}), [], 'a late report is not heard');
+  t.same(
+    Object.keys([...supervisor.state.trips.values()][0]?.report.actuators ?? {}),
+    [],
+    'a late report is not heard',
+  );
 });
 
 t.test('submit() takes an actuator report back through the door', async (t) => {
@@ -138,6 +151,9 @@ t.test('submit() looks at the clock by itself when a lease is due', async (t) =>
   await clock.advance(2);
   t.equal(supervisor.state.leases.size, 0);
   t.match(actuator.orders, [{ what: 'leases', targets: [{ processGroup: { pgid: 4711 } }] }]);
+  t.equal(actuator.withdrawn?.aborted, false, 'looked after while its workload lives');
+  actuator.report({ entries: [], verified: true });
+  t.equal(actuator.withdrawn?.aborted, true, 'and over when it is gone');
   await supervisor.close();
 });
 

@@ -121,7 +121,12 @@ function gpuConflicts(node: string, id: string, own: HardwareLimits, limits: Saf
   return conflicts;
 }
 
-function cpuConflicts(node: string, id: string | undefined, own: HardwareLimits, limits: SafetyConstraints): Conflict[] {
+function cpuConflicts(
+  node: string,
+  id: string | undefined,
+  own: HardwareLimits,
+  limits: SafetyConstraints,
+): Conflict[] {
   const { temperatureC } = limits.cpu;
   if (own.criticalC === undefined || own.criticalC > temperatureC.hardStop) return [];
   const hardStop = Math.floor(own.criticalC - 3);

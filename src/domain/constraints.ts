@@ -14,7 +14,7 @@ export interface Maximum {
   readonly max: number;
 }
 
-/** A profile, as in the configuration and in requests (contract 10). °C, W and shares from 0 to 1. */
+/** A profile, as in the configuration and in requests. °C, W and shares from 0 to 1. */
 export interface SafetyConstraints {
   readonly gpu: { readonly temperatureC: Thresholds; readonly powerW: Thresholds; readonly memoryRatio: Maximum };
   readonly cpu: { readonly temperatureC: Thresholds; readonly utilizationRatio: Maximum };
@@ -27,7 +27,7 @@ function deepFreeze<T extends object>(value: T): T {
   return Object.freeze(value);
 }
 
-/** The limits of contract 3. */
+/** The limits that hold unless a profile says otherwise. */
 export const DEFAULT_CONSTRAINTS: SafetyConstraints = deepFreeze({
   gpu: {
     temperatureC: { warning: 80, hardStop: 85 },
@@ -39,7 +39,7 @@ export const DEFAULT_CONSTRAINTS: SafetyConstraints = deepFreeze({
   workload: { intensityRatio: { max: 0.8 } },
 });
 
-/** The stricter limits of the workstation `bizon1` (contract 3). */
+/** The stricter limits of the workstation `bizon1`. */
 export const BIZON1_CONSTRAINTS: SafetyConstraints = deepFreeze({
   gpu: {
     temperatureC: { warning: 75, hardStop: 80 },
@@ -74,7 +74,7 @@ const thresholds = (part: string, quantity: string, atMost: number, unit: string
 ];
 const share = (part: string, quantity: string): Cell => ({ path: [part, quantity, 'max'], below: 1, unit: '' });
 
-/** Every limit there is, in the order of contract 3. */
+/** Every limit there is, in a fixed order. */
 const CELLS: readonly Cell[] = [
   ...thresholds('gpu', 'temperatureC', 110, ' °C'),
   ...thresholds('gpu', 'powerW', 1500, ' W'),
@@ -131,7 +131,7 @@ function build(choose: (cell: Cell) => number): SafetyConstraints {
 }
 
 /**
- * A profile from the configuration or a request: a name (`default`, `bizon1`) or an object of contract 10, where what is
+ * A profile from the configuration or a request: a name (`default`, `bizon1`) or an object of limits, where what is
  * left out comes from `extends` (`default` unless named). Refuses unknown keys, values that are no finite positive
  * numbers, values outside plausibility (temperature ≤ 110 °C, GPU ≤ 1500 W, total ≤ 20 kW, shares < 1) and a warning
  * that is not below its hard stop. Reports all problems, not only the first.
@@ -148,7 +148,10 @@ export function parseConstraints(input: unknown): ParsedConstraints {
     }
   }
   if (!isObject(input)) {
-    return { ok: false, problems: [{ key: '', value: input, rule: 'must be "default", "bizon1" or an object of limits' }] };
+    return {
+      ok: false,
+      problems: [{ key: '', value: input, rule: 'must be "default", "bizon1" or an object of limits' }],
+    };
   }
   const problems: ConstraintProblem[] = [];
   const { extends: baseName = 'default', ...limits } = input;
@@ -245,9 +248,10 @@ export function digestOf(text: string): string {
 
 /**
  * A card's temperature limits: the profile's, unless the card itself gives an absolute slowdown temperature from 60 °C
- * to below the hard stop. That becomes its hard stop, and its warning is then at most 5 °C below it (contract 3).
+ * to below the hard stop. That becomes its hard stop, and its warning is then at most 5 °C below it.
  */
 export function cardTemperatureC(profile: Thresholds, slowdownC: number | undefined): Thresholds {
-  if (slowdownC === undefined || slowdownC < 60 || slowdownC >= profile.hardStop) return profile;
+  // Asked the positive way: NaN would otherwise become a hard stop that nothing reaches.
+  if (slowdownC === undefined || !(slowdownC >= 60 && slowdownC < profile.hardStop)) return profile;
   return { warning: Math.min(profile.warning, slowdownC - 5), hardStop: slowdownC };
 }

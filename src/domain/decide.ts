@@ -3,21 +3,20 @@
 import { canonicalText, cardTemperatureC, digestOf } from './constraints.ts';
 import { worstMargin } from './evaluate.ts';
 import type { Answer, Effect, Moment, SafetyEvent } from './events.ts';
+import { forget } from './forgetting.ts';
 import { invariant, unreachable } from './invariant.ts';
 import {
   askLease,
   askPreflight,
   askRelease,
   askRenewal,
-  compose,
-  hasIdleNode,
   lapseLeases,
+  NOTHING_READ,
   reviveLeases,
   serviceFindings,
-  standingFindings,
   updateLeases,
 } from './lease-steps.ts';
-import { forget, type Judged, isLive, judgeNode, newNode, readingsFor, takeReports } from './node-step.ts';
+import { blindDueMs, isLive, type Judged, judgeNode, newNode, readingsFor, takeReports } from './node-step.ts';
 import type { SourceReport } from './reading.ts';
 import { settingsOf } from './settings.ts';
 import type { NodeState, SafetyState } from './state.ts';
@@ -32,8 +31,9 @@ import {
   trip,
   unverifiedAtMs,
 } from './trip-steps.ts';
+import { compose, standingFindings } from './verdicts.ts';
 
-export { resultForLease } from './lease-steps.ts';
+export { resultForLease } from './verdicts.ts';
 
 export interface Decision {
   readonly state: SafetyState;
@@ -41,9 +41,9 @@ export interface Decision {
   readonly effects: readonly Effect[];
 }
 
-/** Wall and monotonic time that move apart by more than this between two looks are a jump (contract 5). */
+/** Wall and monotonic time that move apart by more than this between two looks are a jump. */
 const CLOCK_JUMP_MS = 15_000;
-/** Nodes this close to a warning are sampled fast (contract 5), and at most this many. */
+/** Nodes this close to a warning are sampled fast, and at most this many. */
 const FAST_WITHIN_C = 5;
 const MOST_FAST_NODES = 200;
 
@@ -53,7 +53,7 @@ export function decide(state: SafetyState, event: SafetyEvent, moment: Moment): 
   const step = new Step(state, moment);
   lookAtClock(step);
   const answer = handle(step, event);
-  checkInvariants(state, step.state, event);
+  checkInvariants(state, step.state, event, answer);
   return { state: step.state, answer, effects: step.effects() };
 }
 
@@ -77,18 +77,23 @@ function handle(step: Step, event: SafetyEvent): Answer {
       observe(step, event.reports, event.why);
       return { kind: 'none' };
     case 'preflight-asked':
-      observe(step, event.reports, 'question');
+      observe(step, event.reports, 'question', event.request.nodes);
       return askPreflight(step, event.request);
     case 'lease-asked':
-      observe(step, event.reports, 'question');
+      observe(step, event.reports, 'question', event.request.nodes);
       return askLease(step, event.request, event.identity);
     case 'renewal-asked':
       if (event.reports.length > 0) observe(step, event.reports, 'question');
+      // A timer may be late: what has run out is over before anything can extend it.
+      lapseLeases(step);
       return askRenewal(step, event.leaseId, event.identity, event.intensity);
     case 'release-asked':
       return askRelease(step, event.leaseId, event.identity);
-    case 'stop-requested':
-      return requestStop(step, event);
+    case 'stop-requested': {
+      const answer = requestStop(step, event);
+      publishIfChanged(step);
+      return answer;
+    }
     case 'drill-requested':
       return requestDrill(step, event.nodes, event.by);
     case 'stop-reported':
@@ -98,11 +103,17 @@ function handle(step: Step, event: SafetyEvent): Answer {
     case 'reset-requested': {
       observe(step, event.reports, 'question');
       const answer = requestReset(step, event);
-      if (answer.kind === 'reset-done') publishIfChanged(step);
+      if (answer.kind !== 'reset-done') return answer;
+      judgeAndTrip(step, [...step.state.nodes.keys()]);
+      publishIfChanged(step);
       return answer;
     }
-    case 'forget-requested':
-      return forget(step, event);
+    case 'forget-requested': {
+      const answer = forget(step, event);
+      if (step.state.nodes.has(event.node)) judgeAndTrip(step, [event.node]);
+      publishIfChanged(step);
+      return answer;
+    }
     case 'inventoried':
       step.change({
         actuators: new Map(event.actuators.map(({ name, available, detail }) => [name, { available, detail }])),
@@ -119,8 +130,16 @@ function handle(step: Step, event: SafetyEvent): Answer {
   }
 }
 
-/** Readings came in: take them, judge, trip, and publish if this was a tick or the action changed. */
-function observe(step: Step, reports: readonly SourceReport[], why: 'tick' | 'fast' | 'question'): void {
+/**
+ * Readings came in: take them, judge, trip, and publish if this was a tick or the action changed. Nodes that are `asked`
+ * about (`null`: all) are judged as they stand now, read or not, so that no answer tells what has not been acted on.
+ */
+function observe(
+  step: Step,
+  reports: readonly SourceReport[],
+  why: 'tick' | 'fast' | 'question',
+  asked: readonly string[] | null = [],
+): void {
   const byNode = new Map<string, SourceReport[]>();
   for (const report of reports) byNode.set(report.node, [...(byNode.get(report.node) ?? []), report]);
   for (const [node, own] of byNode) takeReports(step, node, own);
@@ -131,9 +150,17 @@ function observe(step: Step, reports: readonly SourceReport[], why: 'tick' | 'fa
   }
   // The first evaluation after a start gives live leases their full TTL before anything is judged by them.
   if (step.state.lastEvaluationAtMs === null) reviveLeases(step);
-  const touched = why === 'tick' ? [...step.state.nodes.keys()] : [...byNode.keys()];
-  judgeAndTrip(step, touched);
-  step.change({ lastEvaluationAtMs: step.nowMs, ...(why === 'tick' && { lastTickAtMs: step.nowMs }) });
+  const isTouched = (name: string): boolean => byNode.has(name) || asked === null || asked.includes(name);
+  judgeAndTrip(
+    step,
+    [...step.state.nodes.keys()].filter((name) => why === 'tick' || isTouched(name)),
+  );
+  // Only a look at every node is an evaluation: fast samples of one node must not keep another one's lease alive.
+  const isWhole = why === 'tick' || byNode.size === step.state.nodes.size;
+  step.change({
+    ...(isWhole && { lastEvaluationAtMs: step.nowMs }),
+    ...(why === 'tick' && { lastTickAtMs: step.nowMs }),
+  });
   refreshDigest(step);
   updateLeases(step);
   lapseLeases(step);
@@ -166,10 +193,16 @@ function judgeAndTrip(step: Step, nodes: readonly string[]): void {
 
 /** Something is due: a second look that nobody answered, a lease, a stop that should be verified by now. */
 function lookAtDue(step: Step): Answer {
-  const due = [...step.state.nodes].filter(([, node]) =>
-    [...node.looks.values()].some((look) => look.deadlineMs <= step.nowMs),
+  const due = [...step.state.nodes].filter(
+    ([, node]) =>
+      [...node.looks.values()].some((look) => look.deadlineMs <= step.nowMs) ||
+      (blindDueMs(step.state, node) ?? Infinity) <= step.nowMs,
   );
-  if (due.length > 0) judgeAndTrip(step, due.map(([name]) => name));
+  if (due.length > 0)
+    judgeAndTrip(
+      step,
+      due.map(([name]) => name),
+    );
   lapseLeases(step);
   settleTrips(step);
   publishIfChanged(step);
@@ -185,10 +218,16 @@ function takeJournal(step: Step, ok: boolean, detail: string): Answer {
   return { kind: 'none' };
 }
 
+/** True while some node has no live workload: there the tick judges as a start is judged. */
+function hasIdleNode(state: SafetyState): boolean {
+  return [...state.nodes.keys()].some((node) => !isLive(state, node));
+}
+
 /** The published verdict: all nodes, live ones judged as running, idle ones as a start would be. */
 function overall(step: Step): ReturnType<typeof compose> {
   const scope = { kind: 'all' } as const;
   const findings = standingFindings(step.state, scope);
+  if (step.state.nodes.size === 0) findings.push(NOTHING_READ);
   if (step.state.nodes.size === 0 || hasIdleNode(step.state)) findings.push(...serviceFindings(step));
   return compose(step.state, scope, findings, step.moment);
 }
@@ -216,7 +255,7 @@ function refreshDigest(step: Step): void {
   }
   for (const [name, node] of [...step.state.nodes].sort(([a], [b]) => (a < b ? -1 : 1))) {
     const profile = settingsOf(settings, name).constraints.gpu.temperatureC;
-    for (const [gpu, slowdownC] of node.watch.slowdownC) {
+    for (const [gpu, slowdownC] of [...node.watch.slowdownC].sort(([a], [b]) => (a < b ? -1 : 1))) {
       const own = cardTemperatureC(profile, slowdownC);
       if (own !== profile) parts.push(`${name}/${gpu}=${own.warning}/${own.hardStop}`);
     }
@@ -237,6 +276,8 @@ export function nextWakeMs(state: SafetyState): number | null {
       // A look whose time is over has tripped; it stands until the reading comes down and needs no waking.
       if (look.deadlineMs > state.lastNowMs) nextMs = Math.min(nextMs, look.deadlineMs);
     }
+    const blindMs = blindDueMs(state, node);
+    if (blindMs !== null && blindMs > state.lastNowMs) nextMs = Math.min(nextMs, blindMs);
   }
   return nextMs === Infinity ? null : nextMs;
 }
@@ -275,7 +316,7 @@ function nearestWarningC(node: NodeState): number {
 }
 
 /** What must hold after every step; `docs/interlock.md` numbers them. */
-function checkInvariants(before: SafetyState, after: SafetyState, event: SafetyEvent): void {
+function checkInvariants(before: SafetyState, after: SafetyState, event: SafetyEvent, answer: Answer): void {
   for (const id of before.trips.keys()) {
     if (after.trips.has(id)) continue;
     const isTakenOver = [...after.trips.values()].some((other) => other.scope.kind === 'all');
@@ -285,18 +326,22 @@ function checkInvariants(before: SafetyState, after: SafetyState, event: SafetyE
   for (const [id, lease] of after.leases) {
     if (before.leases.has(id)) continue;
     const isHeld = [...after.trips.values()].some(
-      (other) => other.scope.kind === 'all' || !lease.nodes || lease.nodes.some((node) => other.scope.kind === 'nodes' && other.scope.nodes.includes(node)),
+      (other) =>
+        other.scope.kind === 'all' ||
+        !lease.nodes ||
+        lease.nodes.some((node) => other.scope.kind === 'nodes' && other.scope.nodes.includes(node)),
     );
     invariant(event.kind === 'lease-asked' && !isHeld, `Lease ${id} was granted while tripped (I2)`);
   }
   invariant(after.epoch >= before.epoch, 'The epoch went back (I11)');
   const isTick = event.kind === 'observed' && event.why === 'tick';
   if (isTick) invariant(after.lastResult !== before.lastResult, 'A tick ended without a result (I4)');
-  const result = after.lastResult;
-  if (result && result !== before.lastResult) {
+  const published = after.lastResult === before.lastResult ? null : after.lastResult;
+  for (const result of [published, 'result' in answer ? answer.result : null]) {
+    if (!result) continue;
     const worst = result.findings[0]?.action ?? 'PROCEED';
     invariant(result.action === worst, `The action ${result.action} is not the worst finding's, ${worst} (I7)`);
     const isTripped = result.interlock.state === 'tripped';
-    invariant(result.action !== 'ABORT' || isTripped, 'ABORT was answered untripped (contract 4)');
+    invariant(result.action !== 'ABORT' || isTripped, 'ABORT was answered untripped');
   }
 }

@@ -51,6 +51,7 @@ type Fields = Record<string, unknown>;
 const isObject = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 const isText = (value: unknown): value is string => typeof value === 'string';
+const isTexts = (value: unknown): value is string[] => Array.isArray(value) && value.every(isText);
 const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
 
 /** Replays the journal's map into a state. Never throws; what cannot be read is named in `problems`. */
@@ -109,7 +110,7 @@ export function restoreState(settings: SafetySettings, map: ReadonlyMap<string, 
       }
       case 'gpu': {
         const gpu = readGpu(value);
-        const [node = ''] = path;
+        const node = path.slice(0, -1).join('/');
         if (!gpu || !node) return 'is no GPU';
         const before = nodeOf(node);
         const known = new Map(before.watch.gpus.known).set(gpu.id, gpu);
@@ -145,7 +146,15 @@ export function restoreState(settings: SafetySettings, map: ReadonlyMap<string, 
     }
     const { id, workload, identity, simulated } = lease;
     const reason = 'the machine was started anew since it was granted';
-    const ended: EndedLease = { id, workload, identity, outcome: 'lapsed', reason, endedWallMs: moment.wallMs, simulated };
+    const ended: EndedLease = {
+      id,
+      workload,
+      identity,
+      outcome: 'lapsed',
+      reason,
+      endedWallMs: moment.wallMs,
+      simulated,
+    };
     endedLeases.set(id, ended);
     set[`ended/${id}`] = ended;
     deleted.push(`lease/${id}`);
@@ -180,14 +189,22 @@ function withBootGrace(
 function readTrip(value: Fields, moment: Moment): Trip | null {
   const { tripId, scope, cause, reason, by, sinceWallMs, targets, report, loadedW } = value;
   if (!isText(tripId) || !isText(cause) || !isText(reason) || !isText(by) || !isNumber(sinceWallMs)) return null;
-  if (!isObject(scope) || !(scope['kind'] === 'all' || (scope['kind'] === 'nodes' && Array.isArray(scope['nodes'])))) {
+  if (!isObject(scope) || !(scope['kind'] === 'all' || (scope['kind'] === 'nodes' && isTexts(scope['nodes'])))) {
     return null;
   }
   if (!Array.isArray(targets) || !targets.every((target) => isObject(target) && isText(target['leaseId']))) return null;
-  if (!isObject(report) || !isText(report['startedAt']) || !isObject(report['actuators']) || !isObject(loadedW)) return null;
-  if (!Array.isArray(report['stillLoaded']) || !Array.isArray(report['unknownNodes'])) return null;
-  // The stop goes on from here: it has 30 s from now to be verified again.
-  const fresh = { ...(report as unknown as StopReport), state: 'stopping' as const, settledAt: null };
+  if (!isObject(report) || !isText(report['startedAt']) || !isObject(report['actuators']) || !isObject(loadedW))
+    return null;
+  if (!Array.isArray(report['stillLoaded']) || !isTexts(report['unknownNodes'])) return null;
+  const isTold = (one: unknown): boolean =>
+    isObject(one) && Array.isArray(one['entries']) && one['entries'].every(isObject);
+  if (!Object.values(report['actuators']).every(isTold) || !Object.values(loadedW).every(isNumber)) return null;
+  // The stop goes on from here: it has 30 s from now to be verified again, by what is seen from now on.
+  const told = report as unknown as StopReport;
+  const actuators = Object.fromEntries(
+    Object.entries(told.actuators).map(([name, { entries }]) => [name, { entries, verified: false }]),
+  );
+  const fresh = { ...told, actuators, state: 'stopping' as const, settledAt: null };
   return { ...(value as unknown as Trip), atMs: moment.elapsedMs, report: fresh };
 }
 
@@ -195,7 +212,8 @@ function readLease(value: Fields, moment: Moment): Lease | null {
   const { id, workload, identity, nodes, intensity, ttlMs, maxDurationMs, processGroup, bootId, grantedWallMs } = value;
   if (!isText(id) || !isText(workload) || !isText(identity) || !isText(bootId) || !isNumber(grantedWallMs)) return null;
   if (!isNumber(intensity) || !(intensity > 0 && intensity <= 1) || !isNumber(ttlMs) || ttlMs <= 0) return null;
-  if (nodes !== null && !(Array.isArray(nodes) && nodes.every(isText))) return null;
+  if (nodes !== null && !isTexts(nodes)) return null;
+  if (!isTexts(value['looserKeys']) || (maxDurationMs !== null && !isNumber(maxDurationMs))) return null;
   const isGroup = isObject(processGroup) && isNumber(processGroup['pgid']) && isNumber(processGroup['startTicks']);
   if (processGroup !== null && !isGroup) return null;
   let constraints: SafetyConstraints | null = null;
@@ -206,7 +224,7 @@ function readLease(value: Fields, moment: Moment): Lease | null {
   }
   // Its maximum duration runs on from the grant by the wall clock: monotonic time does not outlive a process.
   const spentMs = Math.max(0, moment.wallMs - grantedWallMs);
-  const endsAtMs = isNumber(maxDurationMs) ? moment.elapsedMs + Math.max(0, maxDurationMs - spentMs) : null;
+  const endsAtMs = maxDurationMs !== null ? moment.elapsedMs + Math.max(0, maxDurationMs - spentMs) : null;
   return {
     ...(value as unknown as Lease),
     constraints,
@@ -228,5 +246,6 @@ function readEnded(value: Fields): EndedLease | null {
 function readGpu(value: Fields): KnownGpu | null {
   const { id, vendor, unifiedMemory } = value;
   if (!isText(id) || !isText(vendor) || typeof unifiedMemory !== 'boolean') return null;
+  if (value['pciAddress'] !== undefined && !isText(value['pciAddress'])) return null;
   return value as unknown as KnownGpu;
 }

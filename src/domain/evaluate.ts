@@ -188,7 +188,10 @@ export interface WorstMargin {
 }
 
 /** The limit that a quantity must not reach: a hard stop, or a maximum; `null` where it has none. */
-export function hardLimitOf(reading: Pick<Reading, 'component' | 'id' | 'quantity'>, limits: NodeLimits): number | null {
+export function hardLimitOf(
+  reading: Pick<Reading, 'component' | 'id' | 'quantity'>,
+  limits: NodeLimits,
+): number | null {
   const { gpu, cpu, system } = limits.constraints;
   const key = `${reading.component}/${reading.quantity}`;
   switch (key) {

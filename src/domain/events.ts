@@ -162,7 +162,12 @@ export type Effect =
 /** What the asker of an event is told. */
 export type Answer =
   | { readonly kind: 'none' }
-  | { readonly kind: 'judged'; readonly result: SafetyResult; readonly isTripped: boolean; readonly retryAfterSeconds: number | null }
+  | {
+      readonly kind: 'judged';
+      readonly result: SafetyResult;
+      readonly isTripped: boolean;
+      readonly retryAfterSeconds: number | null;
+    }
   | { readonly kind: 'granted'; readonly lease: Lease; readonly result: SafetyResult }
   | { readonly kind: 'renewed'; readonly lease: Lease; readonly result: SafetyResult }
   | { readonly kind: 'released' }

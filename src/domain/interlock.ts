@@ -10,9 +10,9 @@ import type { StopEntry, StopTarget, TripScope } from './stop.ts';
 /** A cooldown lasts this long from the last temperature warning, and until every temperature is this far below it. */
 export const COOLING_MS = COOLDOWN_SECONDS * 1000;
 export const COOL_BELOW_WARNING_C = 2;
-/** Without verification for this long, a stop is `unverified` (contract 6). */
+/** Without verification for this long, a stop is `unverified`. */
 export const UNVERIFIED_AFTER_MS = 30_000;
-/** A GPU that drew this much at the trip must fall under this share of it before the stop counts (contract 6). */
+/** A GPU that drew this much at the trip must fall under this share of it before the stop counts. */
 export const LOADED_FROM_W = 100;
 export const STILL_LOADED_RATIO = 0.7;
 
@@ -76,7 +76,7 @@ export function tripOf(trips: Iterable<Trip>, node: string): Trip | null {
   return found;
 }
 
-/** What a look makes of a node's cooldown. `null` is none. An unconfirmed hard stop starts none (contract 10). */
+/** What a look makes of a node's cooldown. `null` is none. An unconfirmed hard stop starts none. */
 export function coolingAfter(
   before: Cooling | null,
   node: NodeReadings,
@@ -179,7 +179,7 @@ export function settleReport(
 ): StopReport {
   const stillLoaded: StillLoaded[] = [];
   for (const [key, atTripW] of Object.entries(trip.loadedW)) {
-    const slash = key.indexOf('/');
+    const slash = key.lastIndexOf('/');
     const node = key.slice(0, slash);
     const gpu = key.slice(slash + 1);
     const nowW = powerNowW(node, gpu);
@@ -196,6 +196,10 @@ export function settleReport(
     ...trip.report,
     state,
     stillLoaded,
-    settledAt: hasSettled ? (trip.report.state === state ? trip.report.settledAt : new Date(wallMs).toISOString()) : null,
+    settledAt: hasSettled
+      ? trip.report.state === state
+        ? trip.report.settledAt
+        : new Date(wallMs).toISOString()
+      : null,
   };
 }

@@ -42,7 +42,8 @@ export function identifyGpus(
     const id = byPci.get(gpu.id) ?? gpu.id;
     if (id === gpu.id || !before.has(id)) known.set(id, { ...gpu, id });
   }
-  const aliases = new Map<string, string>();
+  // Slots known from earlier count too: a source that fails still tells its cards' last readings by them.
+  const aliases = new Map(byPci);
   const listed = new Map<string, GpuSighting>();
   for (const sighting of sightings) {
     const id = byPci.get(sighting.id) ?? sighting.id;

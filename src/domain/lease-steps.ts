@@ -1,112 +1,20 @@
 // Leases and preflights: both are one question, "may this start?", answered by one function. A lease is a preflight
 // that, if the answer is yes, is written down.
 import { looserKeys, stricterOf } from './constraints.ts';
-import type { Answer, LeaseRequest, StartRequest } from './events.ts';
 import { formatValue, type NodeLimits } from './evaluate.ts';
-import { interlockFindings, viewInterlock } from './interlock.ts';
+import type { Answer, LeaseRequest, StartRequest } from './events.ts';
 import { invariant } from './invariant.ts';
 import { intensityCapOf, isNotObeying, type Lease, leaseAfter, MOST_LEASES } from './lease.ts';
-import { isLive, newNode, startFindings } from './node-step.ts';
+import { newNode, startFindings } from './node-step.ts';
 import type { Finding, SafetyResult, Unprotected } from './result.ts';
-import { type Action, resultOf, worstOf } from './result.ts';
-import { settingsOf } from './settings.ts';
+import { type Action, worstOf } from './result.ts';
 import { isKnownNode, type NodeState, type SafetyState } from './state.ts';
 import type { Step } from './step.ts';
-import { endLease, stopLeases } from './trip-steps.ts';
+import { type Ending, endLeases, stopLeases } from './trip-steps.ts';
+import { compose, isIn, isReduction, resultForLease, type Scope, scopeOf, standingFindings } from './verdicts.ts';
 
-/** A renewal needs an evaluation younger than this (contract 5). */
+/** A renewal needs an evaluation younger than this. */
 const EVALUATION_TOO_OLD_MS = 30_000;
-
-type Scope = SafetyResult['scope'];
-
-const scopeOf = (nodes: readonly string[] | null): Scope => (nodes ? { kind: 'nodes', nodes } : { kind: 'all' });
-
-const isIn =
-  (scope: Scope) =>
-  (node: string): boolean =>
-    scope.kind === 'all' || scope.nodes.includes(node);
-
-function coolings(state: SafetyState): [string, NodeState['cooling']][] {
-  return [...state.nodes].map(([name, node]) => [name, node.cooling]);
-}
-
-/** What one of our answers is made of, once its findings are known. */
-export function compose(
-  state: SafetyState,
-  scope: Scope,
-  findings: readonly Finding[],
-  moment: { readonly elapsedMs: number; readonly wallMs: number },
-  extra: { readonly intensity?: number; readonly unprotected?: readonly Unprotected[] } = {},
-): SafetyResult {
-  const asked = isIn(scope);
-  const trips = [...state.trips.values()];
-  const { settings } = state;
-  const own = interlockFindings(trips, coolings(state), asked, moment.elapsedMs, settings.intervalMs);
-  const unprotected: Unprotected[] = [...(extra.unprotected ?? [])];
-  const profiles = new Set<string>();
-  for (const [name, node] of state.nodes) {
-    if (!asked(name)) continue;
-    unprotected.push(...node.unprotected);
-    profiles.add(settingsOf(settings, name).profile);
-  }
-  return resultOf([...findings, ...own], {
-    scope,
-    unprotected,
-    interlock: viewInterlock(trips, coolings(state), asked),
-    simulated: settings.simulated,
-    sequence: state.sequence,
-    wallMs: moment.wallMs,
-    profile: [...profiles].join(', ') || settings.defaults.profile,
-    constraintsDigest: state.constraintsDigest,
-    ...(extra.intensity !== undefined && { intensity: extra.intensity }),
-  });
-}
-
-/** The findings that stand for the nodes asked about, from their last evaluation. */
-export function standingFindings(state: SafetyState, scope: Scope): Finding[] {
-  const asked = isIn(scope);
-  return [...state.nodes].flatMap(([name, node]) => (asked(name) ? node.findings : []));
-}
-
-/** What a lease's holder must do now. */
-export function resultForLease(
-  state: SafetyState,
-  lease: Lease,
-  moment: { readonly elapsedMs: number; readonly wallMs: number },
-): SafetyResult {
-  const scope = scopeOf(lease.nodes);
-  const findings = standingFindings(state, scope).filter((finding) => finding.level !== 'refusal');
-  if (lease.reducedUntilMs !== null && !findings.some(isReduction)) {
-    const leftS = Math.max(1, Math.ceil((lease.reducedUntilMs - moment.elapsedMs) / 1000));
-    findings.push({
-      code: 'reduction-held',
-      level: 'warning',
-      component: 'workload',
-      id: lease.id,
-      action: 'REDUCE_INTENSITY',
-      message: `The cut of "${lease.workload}" is held for ${leftS} s more`,
-    });
-  }
-  const unprotected = leaseUnprotected(state, lease);
-  return compose(state, scope, findings, moment, { intensity: lease.intensity, unprotected });
-}
-
-const isReduction = (finding: Finding): boolean => finding.action === 'REDUCE_INTENSITY';
-
-function leaseUnprotected(state: SafetyState, lease: Lease): Unprotected[] {
-  const list: Unprotected[] = lease.looserKeys.map((name) => ({
-    code: 'constraint-ignored',
-    name,
-    message: `${name} of "${lease.workload}" is looser than the limit in force and is ignored`,
-  }));
-  if (!lease.processGroup && state.actuators.get('kubernetes')?.available !== true) {
-    const message =
-      `Nothing can stop "${lease.workload}" but itself: its lease names no process group and Kubernetes is not ` +
-      'configured';
-    list.push({ code: 'no-actuator', id: lease.id, message });
-  }
-  return list;
-}
 
 /** Findings that only a start has: they are about this service, not about the hardware. */
 export function serviceFindings(step: Step): Finding[] {
@@ -116,19 +24,37 @@ export function serviceFindings(step: Step): Finding[] {
     findings.push({ code, level: 'refusal', component, action: 'WAIT_COOLDOWN', message });
   };
   for (const [name, actuator] of state.actuators) {
-    if (!actuator.available) refuse('actuator-unavailable', 'actuator', `Actuator ${name} is not available: ${actuator.detail}`);
+    if (!actuator.available)
+      refuse('actuator-unavailable', 'actuator', `Actuator ${name} is not available: ${actuator.detail}`);
   }
   if (!state.journal.ok) {
-    refuse('journal-unavailable', 'monitor', `The journal cannot be written, so no lease would outlive a restart: ${state.journal.detail}`);
+    refuse(
+      'journal-unavailable',
+      'monitor',
+      `The journal cannot be written, so no lease would outlive a restart: ${state.journal.detail}`,
+    );
   }
   const { intervalMs } = state.settings;
   if (state.lastTickAtMs === null) refuse('tick-late', 'monitor', 'The first evaluation has not been made yet');
   else if (nowMs - state.lastTickAtMs > intervalMs * 1.5) {
     const ageS = Math.round((nowMs - state.lastTickAtMs) / 1000);
-    refuse('tick-late', 'monitor', `The last evaluation is ${ageS} s old, at most ${(intervalMs * 1.5) / 1000} s are allowed`);
+    refuse(
+      'tick-late',
+      'monitor',
+      `The last evaluation is ${ageS} s old, at most ${(intervalMs * 1.5) / 1000} s are allowed`,
+    );
   }
   return findings;
 }
+
+/** What an answer about no node at all says: a loop over nothing would find nothing wrong. */
+export const NOTHING_READ: Finding = Object.freeze({
+  code: 'reading-missing',
+  level: 'missing',
+  component: 'monitor',
+  action: 'WAIT_COOLDOWN',
+  message: 'No node has been read yet',
+});
 
 interface Judgement {
   readonly result: SafetyResult;
@@ -161,15 +87,7 @@ function judgeStart(step: Step, request: StartRequest): Judgement {
       }
     }
   }
-  if (names.length === 0) {
-    findings.push({
-      code: 'reading-missing',
-      level: 'missing',
-      component: 'monitor',
-      action: 'WAIT_COOLDOWN',
-      message: 'No node has been read yet',
-    });
-  }
+  if (names.length === 0) findings.push(NOTHING_READ);
   const intensity = request.intensity ?? maximum;
   const isOverAsked = intensity > maximum;
   if (isOverAsked) {
@@ -188,7 +106,8 @@ function judgeStart(step: Step, request: StartRequest): Judgement {
   const result = compose(state, scope, findings, step.moment, { intensity, unprotected });
   const trips = [...state.trips.values()];
   const isTripped = trips.some((trip) => trip.scope.kind === 'all' || trip.scope.nodes.some(asked));
-  const retryAfterSeconds = result.safe || isOverAsked ? null : (result.waitSeconds ?? Math.ceil(state.settings.intervalMs / 1000));
+  const retryAfterSeconds =
+    result.safe || isOverAsked ? null : (result.waitSeconds ?? Math.ceil(state.settings.intervalMs / 1000));
   return { result, intensity, isTripped, retryAfterSeconds };
 }
 
@@ -250,7 +169,9 @@ export function askLease(step: Step, request: LeaseRequest, identity: string): A
     maxDurationMs: request.maxDurationMs,
     processGroup: request.processGroup,
     constraints: request.constraints,
-    looserKeys: result.unprotected.flatMap((item) => (item.code === 'constraint-ignored' && item.name ? [item.name] : [])),
+    looserKeys: [
+      ...new Set(result.unprotected.flatMap(({ code, name }) => (code === 'constraint-ignored' && name ? [name] : []))),
+    ],
     grantedWallMs: step.moment.wallMs,
     expiresAtMs: step.nowMs + request.ttlMs,
     endsAtMs: request.maxDurationMs === null ? null : step.nowMs + request.maxDurationMs,
@@ -262,7 +183,11 @@ export function askLease(step: Step, request: LeaseRequest, identity: string): A
   step.change({ leases: new Map(state.leases).set(lease.id, lease) });
   const why = `lease "${lease.workload}" (${lease.id}) granted to ${identity} at intensity ${intensity}`;
   step.record(`lease/${lease.id}`, lease, why);
-  step.tell({ name: 'lease-granted', leaseId: lease.id, message: `Lease "${lease.workload}" granted at intensity ${intensity}` });
+  step.tell({
+    name: 'lease-granted',
+    leaseId: lease.id,
+    message: `Lease "${lease.workload}" granted at intensity ${intensity}`,
+  });
   return { kind: 'granted', lease, result: resultForLease(step.state, lease, step.moment) };
 }
 
@@ -310,7 +235,7 @@ export function askRelease(step: Step, leaseId: string, identity: string): Answe
     const isReleased = found.answer.kind === 'lease-ended' && found.answer.ended.outcome === 'released';
     return isReleased ? { kind: 'released' } : found.answer;
   }
-  endLease(step, found.lease, 'released', 'given back by its holder');
+  endLeases(step, [{ lease: found.lease, outcome: 'released', reason: 'given back by its holder' }]);
   return { kind: 'released' };
 }
 
@@ -337,7 +262,9 @@ export function updateLeases(step: Step): void {
 function tellCut(step: Step, lease: Lease): void {
   const isCut = lease.reducedUntilMs !== null;
   const cap = intensityCapOf(lease);
-  const message = isCut ? `"${lease.workload}" is cut to intensity ${cap}` : `"${lease.workload}" may use intensity ${cap} again`;
+  const message = isCut
+    ? `"${lease.workload}" is cut to intensity ${cap}`
+    : `"${lease.workload}" may use intensity ${cap} again`;
   step.record(`lease/${lease.id}`, lease, message);
   step.tell({ name: isCut ? 'intensity-reduced' : 'intensity-restored', leaseId: lease.id, message });
 }
@@ -355,29 +282,24 @@ function actionOf(state: SafetyState, scope: Scope): { readonly action: Action; 
 
 /** Ends leases whose holder fell silent or whose time is over, and stops their workloads alone. */
 export function lapseLeases(step: Step): void {
-  for (const lease of [...step.state.leases.values()]) {
+  const endings: Ending[] = [];
+  for (const lease of step.state.leases.values()) {
     if (lease.endsAtMs !== null && step.nowMs >= lease.endsAtMs) {
       const reason = `its maximum duration of ${(lease.maxDurationMs ?? 0) / 1000} s is over`;
-      endLease(step, lease, 'revoked', reason);
-      stopLeases(step, [lease], reason);
+      endings.push({ lease, outcome: 'revoked', reason });
     } else if (lease.expiresAtMs !== null && step.nowMs >= lease.expiresAtMs) {
-      const reason = `it was not renewed within ${lease.ttlMs / 1000} s`;
-      endLease(step, lease, 'lapsed', reason);
-      stopLeases(step, [lease], reason);
+      endings.push({ lease, outcome: 'lapsed', reason: `it was not renewed within ${lease.ttlMs / 1000} s` });
     }
   }
+  endLeases(step, endings);
+  for (const { lease, reason } of endings) stopLeases(step, [lease], reason);
 }
 
-/** After a restart the first evaluation gives each live lease one full TTL, once per start (contract 7). */
+/** After a restart the first evaluation gives each live lease one full TTL, once per start. */
 export function reviveLeases(step: Step): void {
   const leases = new Map(step.state.leases);
   for (const lease of leases.values()) {
     if (lease.expiresAtMs === null) leases.set(lease.id, { ...lease, expiresAtMs: step.nowMs + lease.ttlMs });
   }
   step.change({ leases });
-}
-
-/** True while some node asked about has no live workload: there the tick judges as a start is judged. */
-export function hasIdleNode(state: SafetyState): boolean {
-  return [...state.nodes.keys()].some((node) => !isLive(state, node));
 }

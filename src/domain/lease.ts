@@ -4,9 +4,9 @@ import type { SafetyConstraints } from './constraints.ts';
 import { type Action, REDUCTION_FACTOR } from './result.ts';
 import type { LiveWorkload, ProcessGroup, StopTarget, TripScope } from './stop.ts';
 
-/** A reduced cap is held this long after the finding has gone (contract 4). */
+/** A reduced cap is held this long after the finding has gone. */
 export const REDUCTION_HELD_MS = 60_000;
-/** WAIT or REDUCE repeated this long without effect is told once as `not-obeyed` (contract 4). */
+/** WAIT or REDUCE repeated this long without effect is told once as `not-obeyed`. */
 export const NOT_OBEYED_AFTER_MS = 120_000;
 /** Bounds: live leases at once, and ended ones that are remembered for their 410. */
 export const MOST_LEASES = 5_000;
@@ -67,13 +67,14 @@ export interface WorkloadInventory {
 /**
  * Whether a lease's workload is on a node, for blindness and for a node's trip. Named nodes count as they are; else
  * where its pods (marked with the lease, else labelled ones) or its process group are; where no inventory can tell,
- * everywhere (contract 7).
+ * everywhere.
  */
 export function isLeaseOn(lease: Lease, node: string, inventory: WorkloadInventory, localNode: string): boolean {
   if (lease.nodes) return lease.nodes.includes(node);
   const pods = inventory.workloads.filter((workload) => workload.kind === 'pod');
   const own = pods.filter((pod) => pod.leaseId === lease.id);
-  if (own.length > 0) return own.some((pod) => pod.node === node) || (lease.processGroup !== null && node === localNode);
+  if (own.length > 0)
+    return own.some((pod) => pod.node === node) || (lease.processGroup !== null && node === localNode);
   if (lease.processGroup) return node === localNode;
   if (inventory.seesPods) return pods.some((pod) => pod.node === node);
   return true;

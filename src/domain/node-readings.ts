@@ -2,6 +2,7 @@
 // good enough, or missing with a cause; and everything that must be there and is not. "Good enough" depends on the
 // question: for a running workload a failing source's last answer counts for `staleAfter`, for a start it never does.
 import { type GpuIdentities, identifyGpus, type KnownGpu } from './known-gpus.ts';
+import { estimateTotalPower } from './power-estimate.ts';
 import {
   type HardwareLimits,
   type Measured,
@@ -73,7 +74,10 @@ export function readNode(watch: NodeWatch, settings: NodeSettings, options: Read
   const gpus = judgedGpus(watch, settings);
   const systemMemory = readings.find((reading) => reading.component === 'memory');
   for (const expected of expectedReadings(gpus, settings)) {
-    if (isThere(expected, readings) && (expected.requirement !== 'cpu-temperature' || isWholeCpuRead(watch, settings, options))) {
+    if (
+      isThere(expected, readings) &&
+      (expected.requirement !== 'cpu-temperature' || isWholeCpuRead(watch, settings, options))
+    ) {
       continue;
     }
     const borrowed = borrowSystemMemory(expected, gpus, systemMemory, watch.node);
@@ -81,7 +85,11 @@ export function readNode(watch: NodeWatch, settings: NodeSettings, options: Read
   }
   readings.push(...missingGpus(watch, settings, gpus));
   const total = readings.find((reading) => reading.quantity === 'total-power' && reading.state.kind === 'measured');
-  const estimate = total ? null : estimateTotalPower(watch.node, readings, settings);
+  // A package that cannot be read makes the estimate a lower bound, so it is told of those, too.
+  const unreadCpu = [...measured.values()].filter(
+    ({ component, quantity, state }) => component === 'cpu' && quantity === 'power' && state.kind === 'missing',
+  );
+  const estimate = total ? null : estimateTotalPower(watch.node, [...readings, ...unreadCpu], settings);
   if (estimate) readings.push(estimate);
   return { node: watch.node, readings, throttledGpus: throttledGpus(watch, settings) };
 }
@@ -134,11 +142,17 @@ const missing = (cause: Missing['cause'], detail: string): Missing => ({
   waived: false,
 });
 
-function stateOf(track: Track, source: SourceWatch, settings: NodeSettings, options: ReadingOptions): Measured | Missing {
+function stateOf(
+  track: Track,
+  source: SourceWatch,
+  settings: NodeSettings,
+  options: ReadingOptions,
+): Measured | Missing {
   if (track.state.kind === 'missing') return missing(track.state.cause, track.state.detail);
   const ageMs = options.nowMs - track.atMs;
   const ageS = Math.round(ageMs / 1000);
-  if (track.atMs < options.staleBeforeMs) return missing('stale', 'it was read before the clock jumped or the machine slept');
+  if (track.atMs < options.staleBeforeMs)
+    return missing('stale', 'it was read before the clock jumped or the machine slept');
   if (source.failure) {
     const why = `${source.source}: ${source.failure.detail}`;
     if (options.purpose === 'start') return missing('source-failed', why);
@@ -194,7 +208,7 @@ function isThere(expected: Expected, readings: readonly Reading[]): boolean {
       reading.component === expected.component &&
       reading.quantity === expected.quantity &&
       (expected.id === undefined || reading.id === expected.id) &&
-      // An estimate never satisfies a requirement (contract 4).
+      // An estimate never satisfies a requirement.
       reading.state.kind === 'measured' &&
       !reading.state.estimated,
   );
@@ -281,7 +295,7 @@ function missingGpus(watch: NodeWatch, settings: NodeSettings, gpus: readonly Kn
   if (gpus.length < expected) return absent(`${gpus.length} of ${expected} expected GPUs are known`);
   if (gpus.length > 0 || ignored > 0) return [];
   for (const source of watch.sources.values()) {
-    const sign = source.lastReport.gpuSigns[0];
+    const [sign] = source.gpuSigns;
     if (sign) return absent(`there is a GPU here that nothing reads: ${sign.detail}`);
   }
   return [];
@@ -297,40 +311,6 @@ function throttledGpus(watch: NodeWatch, settings: NodeSettings): NodeReadings['
     }
   }
   return [...throttled].map(([gpu, reason]) => ({ gpu, reason }));
-}
-
-/**
- * Total power from parts, contract 4 and metric sources part 11: (GPUs + CPU packages + base) / PSU efficiency. Without
- * configured `power` there is no estimate: the base and the efficiency are the machine's, and a guess could say
- * anything. Parts that are not measured are left out and named, which makes it a lower bound.
- */
-function estimateTotalPower(node: string, readings: readonly Reading[], settings: NodeSettings): Reading | null {
-  if (!settings.power) return null;
-  const powers = readings.filter((reading) => reading.quantity === 'power');
-  const parts = powers.flatMap(({ state }) => (state.kind === 'measured' ? [state] : []));
-  if (parts.length === 0) return null;
-  const hasCpu = powers.some((reading) => reading.component === 'cpu' && reading.state.kind === 'measured');
-  const isBound = !hasCpu || parts.length < powers.length;
-  const sumW = parts.reduce((sum, part) => sum + part.value, settings.power.baseW);
-  const parsed = parseReading('total-power', sumW / settings.power.psuEfficiency);
-  if (!parsed.ok) return null;
-  const label = isBound ? 'lower bound from the parts that are measured' : 'estimate from GPUs, CPU packages and base';
-  return {
-    node,
-    component: 'system',
-    quantity: 'total-power',
-    state: {
-      kind: 'measured',
-      value: parsed.value,
-      unit: 'W',
-      atMs: Math.min(...parts.map((part) => part.atMs)),
-      source: 'estimate',
-      origin: `${label} (base ${settings.power.baseW} W, efficiency ${settings.power.psuEfficiency})`,
-      estimated: true,
-      informational: false,
-      secondLook: 'not-needed',
-    },
-  };
 }
 
 /** Takes what a look changed into the node's watch: cards, slowdown temperatures, what was seen. */
@@ -380,7 +360,12 @@ export function unprotectedOn(watch: NodeWatch, settings: NodeSettings, readings
   const at = (id: string | undefined): string => (id === undefined ? '' : ` of GPU ${id}`);
   for (const gpu of watch.gpus.known.values()) {
     if (!gpuSettingsOf(settings, gpu).ignore) continue;
-    list.push({ code: 'ignored', node, id: gpu.id, message: `GPU ${gpu.id} on ${node} is ignored by the configuration` });
+    list.push({
+      code: 'ignored',
+      node,
+      id: gpu.id,
+      message: `GPU ${gpu.id} on ${node} is ignored by the configuration`,
+    });
   }
   const waivers = expectedReadings(judgedGpus(watch, settings), settings).filter((expected) => expected.waived);
   for (const { id, requirement } of waivers) {

@@ -5,21 +5,14 @@ import { describeSubject, evaluate, formatValue, type NodeLimits } from './evalu
 import { coolingAfter } from './interlock.ts';
 import { isLeaseOn } from './lease.ts';
 import { type NodeWatch, type Purpose, readNode, rewatchNode, unprotectedOn } from './node-readings.ts';
-import type { Answer } from './events.ts';
-import {
-  canonicalGpuUuid,
-  canonicalPciAddress,
-  type NodeReadings,
-  type Reading,
-  readingKey,
-  type SourceReport,
-} from './reading.ts';
+import { type NodeReadings, type Reading, readingKey, type SourceReport } from './reading.ts';
 import type { Finding } from './result.ts';
+import { cpuPowerOf } from './samples.ts';
 import { lookAgain, type PendingLook } from './second-look.ts';
 import { gpuSettingsOf, settingsOf } from './settings.ts';
 import type { NodeState, SafetyState } from './state.ts';
 import type { Step } from './step.ts';
-import { watchSource } from './tracking.ts';
+import { type SourceWatch, watchSource } from './tracking.ts';
 
 /** A node of which nothing is known yet. */
 export function newNode(state: SafetyState, name: string): NodeState {
@@ -72,13 +65,15 @@ export function takeReports(step: Step, name: string, reports: readonly SourceRe
   const node = step.state.nodes.get(name) ?? newNode(step.state, name);
   const sources = new Map(node.watch.sources);
   const throttles = new Map(node.throttles);
+  // A CPU's temperature and its power come from different drivers, and so from different sources.
+  const cpuPowerW = cpuPowerOf(reports);
   for (const report of reports) {
     const before = sources.get(report.source) ?? null;
     // Two looks may come in out of order; an older one must not undo a newer.
     if (before && report.startedAtMs < before.lastReport.startedAtMs) continue;
-    const after = watchSource(before, report, nodeSettings.staleAfterMs);
+    const after = watchSource(before, report, nodeSettings.staleAfterMs, cpuPowerW);
     sources.set(report.source, after);
-    if (!after.failure && before?.lastReport !== report) countThrottles(throttles, report);
+    if (!after.failure) countThrottles(throttles, report, after);
   }
   const watch = rewatchNode(node.watch, sources, settings.simulated);
   rememberGpus(step, node.watch, watch);
@@ -86,17 +81,23 @@ export function takeReports(step: Step, name: string, reports: readonly SourceRe
   step.change({ nodes });
 }
 
-/** HW slowdown and power brake count in two samples running; a single one is a blink (contract 4). */
+/**
+ * HW slowdown and power brake count in two samples running; a single one is a blink. Each source is counted
+ * for itself: one that tells nothing of throttling says nothing against one that does.
+ */
 function countThrottles(
-  throttles: Map<string, { count: number; atMs: number; reason: string }>,
+  throttles: Map<string, { readonly gpu: string; readonly count: number }>,
   report: SourceReport,
+  watch: SourceWatch,
 ): void {
-  const active = new Map(report.throttledGpus.map(({ gpu, reason }) => [gpu, reason]));
-  for (const { id } of report.gpus) {
-    const reason = active.get(id);
-    const count = throttles.get(id)?.count ?? 0;
-    if (reason === undefined) throttles.delete(id);
-    else throttles.set(id, { count: count + 1, atMs: report.startedAtMs, reason });
+  const active = new Set(report.throttledGpus.map(({ gpu }) => gpu));
+  const prefix = `${report.source} `;
+  for (const [key, { gpu }] of throttles) if (key.startsWith(prefix) && !active.has(gpu)) throttles.delete(key);
+  for (const gpu of active) {
+    const count = throttles.get(prefix + gpu)?.count ?? 0;
+    const witness = watch.witnesses.get(gpu) ?? watch.witnesses.get('');
+    const isRepeated = witness?.everChanged === true && witness.changedAtMs < report.startedAtMs;
+    if (count === 0 || !isRepeated) throttles.set(prefix + gpu, { gpu, count: count + 1 });
   }
 }
 
@@ -109,7 +110,8 @@ function rememberGpus(step: Step, before: NodeWatch, after: NodeWatch): void {
     if (!old) step.tell({ name: 'gpu-seen', node: after.node, message: why });
   }
   for (const id of before.gpus.known.keys()) {
-    if (!after.gpus.known.has(id)) step.record(`gpu/${after.node}/${id}`, null, `GPU ${id} on ${after.node} has another name`);
+    if (!after.gpus.known.has(id))
+      step.record(`gpu/${after.node}/${id}`, null, `GPU ${id} on ${after.node} has another name`);
   }
 }
 
@@ -119,10 +121,10 @@ export function readingsFor(step: Step, node: NodeState, purpose: Purpose): Node
   const options = { purpose, nowMs: step.nowMs, staleBeforeMs };
   const read = readNode(node.watch, settingsOf(settings, node.watch.node), options);
   const throttledGpus = read.throttledGpus.filter(({ gpu }) => {
-    for (const [id, throttle] of node.throttles) {
-      if ((node.watch.gpus.aliases.get(id) ?? id) === gpu) return throttle.count >= 2;
-    }
-    return false;
+    const aliases = node.watch.gpus.aliases;
+    return [...node.throttles.values()].some(
+      (throttle) => (aliases.get(throttle.gpu) ?? throttle.gpu) === gpu && throttle.count >= 2,
+    );
   });
   return { ...read, throttledGpus };
 }
@@ -167,7 +169,9 @@ export function judgeNode(step: Step, name: string): Judged {
     });
   }
   const unprotected = unprotectedOn(node.watch, settingsOf(step.state.settings, name), looked.readings);
-  node = { ...node, findings, unprotected, blindCarryMs: 0 };
+  // Before the actuators were asked once, "nothing runs here" is not known: the blind clock of before keeps running.
+  const isLiveKnown = live || step.state.actuators.size > 0;
+  node = { ...node, findings, unprotected, blindCarryMs: isLiveKnown ? 0 : before.blindCarryMs };
   rememberBlindness(step, before, node);
   step.change({ nodes: new Map(step.state.nodes).set(name, node) });
   const hardStops = findings.filter((finding) => finding.code === 'over-hard-stop' && finding.action === 'ABORT');
@@ -190,8 +194,30 @@ export function startFindings(
   const has = (finding: Finding): boolean =>
     findings.some((other) => other.code === finding.code && sameSubject(other, finding));
   findings.push(...asRunning.filter((finding) => finding.code === 'over-hard-stop' && !has(finding)));
-  findings.push(...slowSourceFindings(step.state, node));
+  findings.push(...silentSourceFindings(node), ...slowSourceFindings(step.state, node));
   return findings;
+}
+
+/**
+ * A source that has never answered may be the one that reads the cards: nobody knows what it would tell, so nothing
+ * starts. A tool that is not installed is no such source; signs of a card speak for themselves.
+ */
+function silentSourceFindings(node: NodeState): Finding[] {
+  return [...node.watch.sources.values()].flatMap(({ source, failure, lastAnswer }) => {
+    if (!failure || lastAnswer || failure.cause === 'not-installed') return [];
+    const message = `${source} on ${node.watch.node} has not answered since this service started: ${failure.detail}`;
+    return [
+      {
+        code: 'reading-missing' as const,
+        level: 'missing' as const,
+        node: node.watch.node,
+        component: 'monitor' as const,
+        id: source,
+        action: 'WAIT_COOLDOWN' as const,
+        message,
+      },
+    ];
+  });
 }
 
 const sameSubject = (a: Finding, b: Finding): boolean =>
@@ -262,6 +288,16 @@ function isBlindTooLong(state: SafetyState, node: NodeState, finding: Finding, n
   return node.watch.seen.has(key) || nowMs >= node.graceUntilMs;
 }
 
+/** When the first reading that is missing under load has been so for too long, monotonic; `null` when none is. */
+export function blindDueMs(state: SafetyState, node: NodeState): number | null {
+  if (node.liveSinceMs === null || node.missingSinceMs.size === 0) return null;
+  const dues = [...node.missingSinceMs].map(([key, sinceMs]) => {
+    const dueMs = Math.max(sinceMs, node.liveSinceMs ?? 0) + state.settings.blindAbortAfterMs;
+    return node.watch.seen.has(key) ? dueMs : Math.max(dueMs, node.graceUntilMs);
+  });
+  return Math.min(...dues);
+}
+
 /** A crash loop must not restart the blind clock: how long it has run is remembered while it runs. */
 function rememberBlindness(step: Step, before: NodeState, node: NodeState): void {
   const name = node.watch.node;
@@ -271,9 +307,11 @@ function rememberBlindness(step: Step, before: NodeState, node: NodeState): void
     const sinceMs = Math.max(Math.min(...node.missingSinceMs.values()), node.liveSinceMs ?? step.nowMs);
     const forMs = Math.round(step.nowMs - sinceMs);
     if (forMs <= step.state.settings.blindAbortAfterMs * 2) {
-      step.record(`blind/${name}`, { forMs }, `${name} is blind under load`);
+      const { simulated } = step.state.settings;
+      step.record(`blind/${name}`, { forMs, simulated }, `${name} is blind under load`);
     }
-  } else if (wasBlind) step.record(`blind/${name}`, null, `${name} sees again`);
+  } else if (wasBlind && node.blindCarryMs === 0)
+    step.record(`blind/${name}`, null, `${name} is blind under load no longer`);
 }
 
 function tellLooks(
@@ -335,87 +373,4 @@ export function lastGpuPowersW(step: Step, node: NodeState): ReadonlyMap<string,
     }
   }
   return powers;
-}
-
-/**
- * An operator's word that a card, or a whole node, is gone for good. Refused while it is still read, configured or
- * listed: then it is not gone, and `ignore` in the configuration is the way out.
- */
-export function forget(
-  step: Step,
-  event: { readonly node: string; readonly gpu: string | null; readonly reason: string; readonly by: string },
-): Answer {
-  const { state } = step;
-  const node = state.nodes.get(event.node);
-  if (!node) return { kind: 'unknown-nodes', nodes: [event.node] };
-  if (event.gpu === null) return forgetNode(step, node, event);
-  const { known, listed, aliases } = node.watch.gpus;
-  const id = [event.gpu, canonicalPciAddress(event.gpu) ?? '', canonicalGpuUuid(event.gpu)]
-    .map((spelling) => aliases.get(spelling) ?? spelling)
-    .find((spelling) => known.has(spelling));
-  const gpu = id === undefined ? undefined : known.get(id);
-  if (!gpu) return { kind: 'gpu-unknown', known: [...known.keys()] };
-  const where = `GPU ${gpu.id} on ${event.node}`;
-  const isListed = listed.has(gpu.id) || (gpu.pciAddress !== undefined && listed.has(gpu.pciAddress));
-  if (isListed) {
-    const key = gpu.pciAddress ?? gpu.id;
-    const why = `${where} is still there; to leave a dead card out, set nodes[].gpus."${key}".ignore: true`;
-    return { kind: 'forget-refused', why };
-  }
-  const settings = settingsOf(state.settings, event.node);
-  const isNamed = settings.gpus.has(gpu.id) || (gpu.pciAddress !== undefined && settings.gpus.has(gpu.pciAddress));
-  if (isNamed) {
-    const why = `${where} is named in the configuration; take it out there, or set ignore: true for it`;
-    return { kind: 'forget-refused', why };
-  }
-  dropGpus(step, node, [gpu.id], event);
-  return { kind: 'forgotten', gpus: [gpu.id] };
-}
-
-function forgetNode(
-  step: Step,
-  node: NodeState,
-  event: { readonly node: string; readonly reason: string; readonly by: string },
-): Answer {
-  const { settings } = step.state;
-  const isRead = [...node.watch.sources.values()].some((source) => !source.failure);
-  if (settings.nodes.has(event.node) || event.node === settings.localNode || isRead) {
-    const why =
-      `${event.node} is still read or configured; name a GPU to forget one, or set ignore: true for a dead card ` +
-      'in the configuration';
-    return { kind: 'forget-refused', why };
-  }
-  const gpus = [...node.watch.gpus.known.keys()];
-  dropGpus(step, node, gpus, event);
-  const nodes = new Map(step.state.nodes);
-  nodes.delete(event.node);
-  step.change({ nodes });
-  for (const key of [`cooling/${event.node}`, `blind/${event.node}`, `boot/${event.node}`]) {
-    step.record(key, null, `node ${event.node} forgotten`);
-  }
-  return { kind: 'forgotten', gpus };
-}
-
-function dropGpus(
-  step: Step,
-  node: NodeState,
-  ids: readonly string[],
-  event: { readonly node: string; readonly reason: string; readonly by: string },
-): void {
-  const gone = (id: string): boolean => ids.includes(id);
-  const known = new Map([...node.watch.gpus.known].filter(([id]) => !gone(id)));
-  const sources = new Map(
-    [...node.watch.sources].map(([name, source]) => {
-      const tracks = new Map([...source.tracks].filter(([, track]) => !gone(track.raw.id ?? '')));
-      return [name, { ...source, tracks }];
-    }),
-  );
-  const watch = { ...node.watch, sources, gpus: { ...node.watch.gpus, known } };
-  step.change({ nodes: new Map(step.state.nodes).set(event.node, { ...node, watch }) });
-  for (const id of ids) {
-    const message = `GPU ${id} on ${event.node} is forgotten by ${event.by}: ${event.reason}`;
-    step.record(`gpu/${event.node}/${id}`, null, message);
-    step.tell({ name: 'gpu-forgotten', node: event.node, message, by: event.by }, 'warn');
-  }
-  if (step.state.nodes.has(event.node)) judgeNode(step, event.node);
 }

@@ -54,7 +54,7 @@ export interface RawReading {
   readonly sampledAtMs?: number;
   /** A sum of parts and assumptions, never a measurement. */
   readonly estimated?: boolean;
-  /** Only total power: which source wins when several tell it; the lowest rank does (metric sources, part 11). */
+  /** Only total power: which source wins when several tell it; the lowest rank does. */
   readonly rank?: number;
   /**
    * Shown and never judged: a board sensor, an instant power beside the average, a memory temperature. Informational
@@ -208,7 +208,7 @@ export function unitOf(quantity: Quantity): Unit {
 }
 
 /**
- * What is physically possible, from contract 4: a temperature over 0 and at most 125 °C; a GPU over 0 and at most
+ * What is physically possible: a temperature over 0 and at most 125 °C; a GPU over 0 and at most
  * 1500 W; a node's total over 0 and at most 20 kW; a share from 0 to 1, where up to 100.5 % is rounding (metric
  * sources, part 0).
  */

@@ -80,7 +80,7 @@ export interface InterlockView {
   readonly nodes: Readonly<Record<string, InterlockState>>;
 }
 
-/** The one shape of every verdict (contract 7). */
+/** The one shape of every verdict. */
 export interface SafetyResult {
   readonly safe: boolean;
   readonly action: Action;
@@ -106,7 +106,7 @@ export interface SafetyResult {
 /** The most findings and the most unprotected entries that one answer carries. */
 export const MOST_FINDINGS = 100;
 
-/** Contract 4: wait this long on WAIT_COOLDOWN, and cut to this share on REDUCE_INTENSITY. */
+/** Wait this long on WAIT_COOLDOWN, and cut to this share on REDUCE_INTENSITY. */
 export const COOLDOWN_SECONDS = 60;
 export const REDUCTION_FACTOR = 0.5;
 

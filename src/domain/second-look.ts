@@ -13,6 +13,8 @@ export interface PendingLook {
   readonly reading: Reading & { readonly state: Measured };
   readonly sampleAtMs: number;
   readonly deadlineMs: number;
+  /** A newer sample confirmed it, or none came in time: it has counted, and its end is no glitch. */
+  readonly isDone: boolean;
 }
 
 export interface SecondLooks {
@@ -37,15 +39,18 @@ export function lookAgain(
     const key = readingKey(reading.component, reading.id, reading.quantity);
     const look = before.get(key);
     if (reading.state.kind === 'missing') {
-      if (look) readings.push(...expire(look, pending, key, nowMs, reading));
-      else readings.push(reading);
+      readings.push(reading);
+      if (look) readings.push(expire(look, pending, key, nowMs));
       continue;
     }
     const state = reading.state;
     const limit = isThreshold(reading) ? hardLimitOf(reading, limits) : null;
     if (limit === null || state.value < limit) {
-      if (look) cleared.push(look);
-      readings.push(reading);
+      if (look && !look.isDone) cleared.push(look);
+      // A jump that stays below its hard stop is a plain reading: it may start a cooldown.
+      readings.push(
+        state.secondLook === 'awaiting' ? { ...reading, state: { ...state, secondLook: 'not-needed' } } : reading,
+      );
       continue;
     }
     const isPower = reading.quantity === 'power' || reading.quantity === 'total-power';
@@ -55,25 +60,27 @@ export function lookAgain(
       continue;
     }
     const waitMs = Math.min(SECOND_LOOK_AT_MOST_MS, Math.max(SECOND_LOOK_MS, updatePeriodMs(state.source) ?? 0));
-    const open = look ?? { reading: { ...reading, state }, sampleAtMs: state.atMs, deadlineMs: nowMs + waitMs };
-    const isConfirmed = state.atMs > open.sampleAtMs || nowMs >= open.deadlineMs;
-    pending.set(key, open);
-    readings.push({ ...reading, state: { ...state, secondLook: isConfirmed ? 'done' : 'awaiting' } });
+    const open = look ?? {
+      reading: { ...reading, state },
+      sampleAtMs: state.atMs,
+      deadlineMs: nowMs + waitMs,
+      isDone: false,
+    };
+    const isDone = open.isDone || state.atMs > open.sampleAtMs || nowMs >= open.deadlineMs;
+    pending.set(key, { ...open, isDone });
+    readings.push({ ...reading, state: { ...state, secondLook: isDone ? 'done' : 'awaiting' } });
   }
+  // What nobody requires leaves no missing reading behind when it falls silent; its look stands all the same.
+  const keys = new Set(node.readings.map(({ component, id, quantity }) => readingKey(component, id, quantity)));
+  for (const [key, look] of before) if (!keys.has(key)) readings.push(expire(look, pending, key, nowMs));
   return { readings: { ...node, readings }, pending, cleared };
 }
 
 /** The second sample does not come: the first one stays until the deadline, and counts from then on. */
-function expire(
-  look: PendingLook,
-  pending: Map<string, PendingLook>,
-  key: string,
-  nowMs: number,
-  missing: Reading,
-): Reading[] {
-  pending.set(key, look);
-  const isOver = nowMs >= look.deadlineMs;
-  return [missing, { ...look.reading, state: { ...look.reading.state, secondLook: isOver ? 'done' : 'awaiting' } }];
+function expire(look: PendingLook, pending: Map<string, PendingLook>, key: string, nowMs: number): Reading {
+  const isDone = look.isDone || nowMs >= look.deadlineMs;
+  pending.set(key, { ...look, isDone });
+  return { ...look.reading, state: { ...look.reading.state, secondLook: isDone ? 'done' : 'awaiting' } };
 }
 
 /** Only temperatures and powers have hard stops; shares have maxima. */

@@ -1,8 +1,8 @@
 // What the domain is told once, at start, and never again: the configuration as far as judging needs it. Immutable for
-// the life of the process (contract 3).
+// the life of the process.
 import type { ProfileName, SafetyConstraints } from './constraints.ts';
 
-/** Names of waivers and requirements (contract 9). */
+/** Names of waivers and requirements. */
 export const REQUIREMENT_NAMES = [
   'cpu-temperature',
   'cpu',

@@ -20,8 +20,8 @@ export interface NodeState {
   readonly graceUntilMs: number;
   /** How long this node had been blind under load before the restart, ms; spent at the first evaluation. */
   readonly blindCarryMs: number;
-  /** HW throttle bits in how many samples running, per GPU, with the sample's time. */
-  readonly throttles: ReadonlyMap<string, { readonly count: number; readonly atMs: number; readonly reason: string }>;
+  /** HW throttle bits in how many samples running, per source and GPU. */
+  readonly throttles: ReadonlyMap<string, { readonly gpu: string; readonly count: number }>;
   readonly limits: NodeLimits;
   /** The last evaluation: as a running workload's where one is live, else as a start's. */
   readonly findings: readonly Finding[];

@@ -1,10 +1,14 @@
 // One step through the door, while it is being decided: the state so far, and what shall follow. Created by decide(),
 // handed to the steps of each kind of event, and never seen outside.
+
+import type { WorstMargin } from './evaluate.ts';
 import type { DurableChange, Effect, EventData, Message, Moment } from './events.ts';
 import { invariant } from './invariant.ts';
 import type { SafetyResult } from './result.ts';
 import type { SafetyState } from './state.ts';
-import type { WorstMargin } from './evaluate.ts';
+
+/** A trip of thousands of leases has thousands of reasons; the record names the first few. */
+const MOST_REASONS = 20;
 
 export class Step {
   state: SafetyState;
@@ -12,7 +16,7 @@ export class Step {
   readonly #effects: Effect[] = [];
   readonly #set: Record<string, unknown> = {};
   readonly #deleted = new Set<string>();
-  readonly #why: string[] = [];
+  readonly #why = new Set<string>();
   #isUrgent = false;
   #ids = 0;
 
@@ -47,7 +51,7 @@ export class Step {
       this.#deleted.delete(key);
       this.#set[key] = value;
     }
-    if (!this.#why.includes(why)) this.#why.push(why);
+    if (this.#why.size < MOST_REASONS) this.#why.add(why);
     this.#isUrgent ||= urgent;
   }
 
@@ -87,7 +91,7 @@ export class Step {
     const deleted = [...this.#deleted];
     const hasChange = Object.keys(this.#set).length > 0 || deleted.length > 0;
     if (!hasChange) return this.#effects;
-    const change: DurableChange = { set: this.#set, delete: deleted, why: this.#why.join('; ').slice(0, 1000) };
+    const change: DurableChange = { set: this.#set, delete: deleted, why: [...this.#why].join('; ').slice(0, 1000) };
     return [{ kind: 'journal', change, urgent: this.#isUrgent }, ...this.#effects];
   }
 }

@@ -9,27 +9,32 @@ import {
   type SourceReport,
   type Witness,
 } from './reading.ts';
+import { powerOwner, powersOf, worstSamples } from './samples.ts';
 
-/** Contract 4: over 40 °C in 10 s is no physics; later samples may have moved in proportion. */
+/** Over 40 °C in 10 s is no physics; later samples may have moved in proportion. */
 export const IMPOSSIBLE_RISE_C = 40;
 const IMPOSSIBLE_WITHIN_MS = 10_000;
-/** A stamp further ahead of the source's own time than this is invalid (contract 5). */
+/** A stamp further ahead of the source's own time than this is invalid. */
 const STAMP_AHEAD_MS = 5_000;
-/** Without a witness: temperature and power both bit-identical this long, at this power or more (contract 4). */
+/** Without a witness: temperature and power both bit-identical this long, at this power or more. */
 const FROZEN_PAIR_MS = 60_000;
 const FROZEN_PAIR_WHOLE_WATTS_MS = 300_000;
 const FROZEN_PAIR_FROM_W = 50;
-/** A temperature that stands still this long while mean power rose by this much (contract 4). */
+/** A temperature that stands still this long while mean power rose by this much. */
 const FROZEN_UNDER_LOAD_MS = 120_000;
 const FROZEN_UNDER_LOAD_RISE_W = 100;
 const MINUTE_MS = 60_000;
+/** How many update periods are remembered; their mean is the source's. */
+const MOST_PERIODS = 4;
 /** Power within 10 % counts as "did not fall": sensors are good to ±5 W, and a real stop at once halves it. */
 const POWER_FALL_RATIO = 0.9;
 
 /** One reading of one source, followed over time. */
 export interface Track {
   readonly raw: RawReading;
-  readonly state: { readonly kind: 'valid' } | { readonly kind: 'missing'; readonly cause: MissingCause; readonly detail: string };
+  readonly state:
+    | { readonly kind: 'valid' }
+    | { readonly kind: 'missing'; readonly cause: MissingCause; readonly detail: string };
   /** The last sample that was accepted. `NaN` before the first: never compared, `hasValue` tells. */
   readonly hasValue: boolean;
   readonly value: number;
@@ -56,6 +61,8 @@ export interface WitnessWatch {
   readonly everChanged: boolean;
   /** Stood still while a reading that it vouches for moved, or stands at 0: says nothing. */
   readonly disqualified: boolean;
+  /** The last few observed update periods, ms; none while every look sees a change. */
+  readonly periodsMs: readonly number[];
 }
 
 /** One source of one node, followed over time. */
@@ -67,6 +74,8 @@ export interface SourceWatch {
   readonly failure: { readonly cause: string; readonly detail: string; readonly sinceMs: number } | null;
   readonly tracks: ReadonlyMap<string, Track>;
   readonly witnesses: ReadonlyMap<string, WitnessWatch>;
+  /** Signs of a GPU, kept while the source fails: a look that only times out takes none back. */
+  readonly gpuSigns: SourceReport['gpuSigns'];
   /** Observed update period of a source with a witness, ms; only known when a look in between saw no change. */
   readonly updatePeriodMs: number | null;
   readonly lastLookAtMs: number;
@@ -75,7 +84,12 @@ export interface SourceWatch {
 const witnessKey = (witness: Witness): string => (witness.of === 'source' ? '' : witness.of.gpu);
 
 /** What a new report makes of a source; `before` is null for the first. `staleAfterMs` bounds stamps and witnesses. */
-export function watchSource(before: SourceWatch | null, report: SourceReport, staleAfterMs: number): SourceWatch {
+export function watchSource(
+  before: SourceWatch | null,
+  report: SourceReport,
+  staleAfterMs: number,
+  cpuPowerW: number | null = null,
+): SourceWatch {
   const failure = failureOf(before, report);
   if (failure) {
     return {
@@ -85,31 +99,28 @@ export function watchSource(before: SourceWatch | null, report: SourceReport, st
       failure: { ...failure, sinceMs: before?.failure?.sinceMs ?? report.finishedAtMs },
       tracks: before?.tracks ?? new Map(),
       witnesses: before?.witnesses ?? new Map(),
+      gpuSigns: report.gpuSigns.length > 0 ? report.gpuSigns : (before?.gpuSigns ?? []),
       updatePeriodMs: before?.updatePeriodMs ?? null,
       lastLookAtMs: before?.lastLookAtMs ?? report.startedAtMs,
     };
   }
   const witnesses = new Map<string, WitnessWatch>();
-  let updatePeriodMs = before?.updatePeriodMs ?? null;
   for (const witness of report.witnesses) {
     const key = witnessKey(witness);
-    const old = before?.witnesses.get(key);
-    const seen = watchWitness(old, witness, report.startedAtMs);
-    witnesses.set(key, seen);
-    if (old && seen.changedAtMs !== old.changedAtMs) {
-      // Only a look that saw no change proves that the source is slower than we look.
-      const sawPause = before !== null && before.lastLookAtMs > old.changedAtMs;
-      updatePeriodMs = sawPause ? seen.changedAtMs - old.changedAtMs : null;
-    }
+    const lastLookAtMs = before?.lastLookAtMs ?? report.startedAtMs;
+    witnesses.set(key, watchWitness(before?.witnesses.get(key), witness, report.startedAtMs, lastLookAtMs));
   }
+  // The slowest of them: a node's cards may be read by turns.
+  const periods = [...witnesses.values()].flatMap((witness) => meanOf(witness.periodsMs) ?? []);
   const samples = worstSamples(report.readings);
   const powers = powersOf(samples);
   const tracks = new Map<string, Track>();
   for (const [key, raw] of samples) {
-    const witness = witnesses.get(raw.id ?? '') ?? witnesses.get('');
+    const witness = vouching(witnesses, raw);
     const old = before?.tracks.get(key) ?? null;
     const atMs = sampleTime(raw, old, witness, report);
-    const powerW = raw.quantity === 'temperature' ? (powers.get(powerOwner(raw)) ?? null) : null;
+    const besideW = powers.get(powerOwner(raw)) ?? (raw.component === 'cpu' ? cpuPowerW : null);
+    const powerW = raw.quantity === 'temperature' ? besideW : null;
     tracks.set(key, watchReading(old, raw, atMs, powerW, report, staleAfterMs));
   }
   for (const [key, old] of before?.tracks ?? []) if (!tracks.has(key)) tracks.set(key, vanished(old));
@@ -122,60 +133,43 @@ export function watchSource(before: SourceWatch | null, report: SourceReport, st
     failure: null,
     tracks,
     witnesses,
-    updatePeriodMs,
+    gpuSigns: report.gpuSigns,
+    updatePeriodMs: periods.length > 0 ? Math.max(...periods) : null,
     lastLookAtMs: report.startedAtMs,
   };
 }
 
-/** An answer without anything that the source gave before is a failure: dcgm-exporter answers 200 and empty on reload. */
+/**
+ * An answer without any of the families that the source gave before is a failure: dcgm-exporter answers 200 and empty on
+ * reload. One that says of a reading that it cannot give it (`value: null`) is an answer.
+ */
 function failureOf(before: SourceWatch | null, report: SourceReport): { cause: string; detail: string } | null {
   if (report.outcome.kind === 'failed') return { cause: report.outcome.cause, detail: report.outcome.detail };
-  const gaveBefore = before !== null && before.tracks.size > 0;
-  if (gaveBefore && report.readings.length === 0) {
+  const families = new Set([...(before?.tracks.values() ?? [])].map(({ raw }) => familyOf(raw)));
+  if (families.size > 0 && !report.readings.some((raw) => !raw.informational && families.has(familyOf(raw)))) {
     return { cause: 'empty', detail: 'the source answered without any of the readings that it gave before' };
   }
   return null;
 }
 
-function watchWitness(old: WitnessWatch | undefined, witness: Witness, atMs: number): WitnessWatch {
+const familyOf = (raw: RawReading): string => `${raw.component}/${raw.quantity}`;
+
+function watchWitness(
+  old: WitnessWatch | undefined,
+  witness: Witness,
+  atMs: number,
+  lastLookAtMs: number,
+): WitnessWatch {
   const { name, value } = witness;
-  if (!old) return { name, value, changedAtMs: atMs, everChanged: false, disqualified: value === 0 };
+  if (!old) return { name, value, changedAtMs: atMs, everChanged: false, disqualified: value === 0, periodsMs: [] };
   if (value === old.value) return old;
-  return { name, value, changedAtMs: atMs, everChanged: true, disqualified: false };
-}
-
-/** Duplicates of one reading in one report: the worst, that is the highest, of those that are possible numbers. */
-function worstSamples(readings: readonly RawReading[]): Map<string, RawReading> {
-  const worst = new Map<string, RawReading>();
-  for (const raw of readings) {
-    if (raw.informational) continue;
-    const key = readingKey(raw.component, raw.id, raw.quantity);
-    const other = worst.get(key);
-    if (!other || isWorse(raw, other)) worst.set(key, raw);
-  }
-  return worst;
-}
-
-function isWorse(raw: RawReading, other: RawReading): boolean {
-  const value = raw.value === null ? null : parseReading(raw.quantity, raw.value);
-  const otherValue = other.value === null ? null : parseReading(other.quantity, other.value);
-  if (!value?.ok) return false;
-  if (!otherValue?.ok) return true;
-  if (raw.rank !== other.rank) return (raw.rank ?? Infinity) < (other.rank ?? Infinity);
-  return value.value > otherValue.value;
-}
-
-/** Whose power stands beside a temperature: a GPU's own; all CPU packages together for a CPU chip. */
-const powerOwner = (raw: RawReading): string => (raw.component === 'cpu' ? 'cpu' : `${raw.component}/${raw.id ?? ''}`);
-
-function powersOf(samples: ReadonlyMap<string, RawReading>): Map<string, number> {
-  const powers = new Map<string, number>();
-  for (const raw of samples.values()) {
-    if (raw.quantity !== 'power' || raw.value === null || !parseReading('power', raw.value).ok) continue;
-    const owner = powerOwner(raw);
-    powers.set(owner, (powers.get(owner) ?? 0) + raw.value);
-  }
-  return powers;
+  // Only a look in between that saw no change proves that the source is slower than we look. The mean of a few periods,
+  // since each is off by up to one look: 30 s, looked at every 10 s, may show as 20 and 40.
+  const gapMs = atMs - old.changedAtMs;
+  const sawPause = lastLookAtMs > old.changedAtMs;
+  const isQuick = !sawPause && gapMs < (meanOf(old.periodsMs) ?? Infinity);
+  const periodsMs = sawPause ? [...old.periodsMs, gapMs].slice(-MOST_PERIODS) : isQuick ? [] : old.periodsMs;
+  return { name, value, changedAtMs: atMs, everChanged: true, disqualified: value === 0, periodsMs };
 }
 
 /**
@@ -183,15 +177,10 @@ function powersOf(samples: ReadonlyMap<string, RawReading>): Map<string, number>
  * exporter gives the same sample many times); else when the look began. A value that differs is new whatever the
  * witness says: a coarse counter must not hide a rise.
  */
-function sampleTime(
-  raw: RawReading,
-  old: Track | null,
-  witness: WitnessWatch | undefined,
-  report: SourceReport,
-): number {
+function sampleTime(raw: RawReading, old: Track | null, witness: WitnessWatch | null, report: SourceReport): number {
   if (raw.sampledAtMs !== undefined) return raw.sampledAtMs;
   const repeats = old?.hasValue === true && old.value === raw.value;
-  if (repeats && witness?.everChanged && !witness.disqualified) return Math.max(witness.changedAtMs, old.atMs);
+  if (repeats && witness?.everChanged) return Math.max(witness.changedAtMs, old.atMs);
   return report.startedAtMs;
 }
 
@@ -228,13 +217,19 @@ function watchReading(
   if (raw.value === null) return missing(old, raw, raw.cause ?? 'no-sensor', raw.origin);
   const parsed = parseReading(raw.quantity, raw.value);
   if (!parsed.ok) return missing(old, raw, 'invalid', `${parsed.detail} (${raw.origin})`);
+  if (!Number.isFinite(atMs)) return missing(old, raw, 'invalid', `its stamp is ${atMs} (${raw.origin})`);
   if (atMs > report.finishedAtMs + STAMP_AHEAD_MS) {
     const aheadS = Math.round((atMs - report.finishedAtMs) / 1000);
     return missing(old, raw, 'invalid', `its stamp is ${aheadS} s ahead, at most 5 s are allowed (${raw.origin})`);
   }
   if (raw.sampledAtMs !== undefined && report.finishedAtMs - atMs > staleAfterMs) {
     const ageS = Math.round((report.finishedAtMs - atMs) / 1000);
-    return missing(old, raw, 'stale', `its stamp is ${ageS} s old, at most ${staleAfterMs / 1000} s are allowed (${raw.origin})`);
+    return missing(
+      old,
+      raw,
+      'stale',
+      `its stamp is ${ageS} s old, at most ${staleAfterMs / 1000} s are allowed (${raw.origin})`,
+    );
   }
   const { value } = parsed;
   if (!old?.hasValue) {
@@ -251,14 +246,15 @@ function watchReading(
       powers: powerW === null ? [] : [{ atMs, powerW }],
     };
   }
-  if (atMs <= old.atMs) {
-    // The same sample again: it says nothing new, and a fall that waits for a newer one goes on waiting.
+  if (atMs < old.atMs || (atMs === old.atMs && value === old.value)) {
+    // The same sample again, or an older one: it says nothing new, and a fall that waits for a newer one goes on waiting.
     return old.pendingFallAtMs === null ? { ...old, raw, state: { kind: 'valid' } } : { ...old, raw };
   }
 
   const isTemperature = raw.quantity === 'temperature';
   const possibleC = IMPOSSIBLE_RISE_C * Math.max(1, (atMs - old.atMs) / IMPOSSIBLE_WITHIN_MS);
-  const isFall = isTemperature && old.value - value > possibleC;
+  // Back from a jump that nothing confirmed is no fall: the mad sample was the one before.
+  const isFall = isTemperature && !old.jumped && old.value - value > possibleC;
   if (isFall && powerW !== null && old.powerW !== null && powerW >= old.powerW * POWER_FALL_RATIO) {
     const isConfirmed = old.pendingFallAtMs !== null && atMs > old.pendingFallAtMs;
     if (!isConfirmed) {
@@ -297,14 +293,15 @@ function withPower(powers: Track['powers'], atMs: number, powerW: number | null)
 function isStuckUnderLoad(isTemperature: boolean, sinceMs: number, atMs: number, powers: Track['powers']): boolean {
   if (!isTemperature || atMs - sinceMs < FROZEN_UNDER_LOAD_MS) return false;
   const startMs = atMs - FROZEN_UNDER_LOAD_MS;
-  const first = meanOf(powers.filter((sample) => sample.atMs < startMs + MINUTE_MS));
-  const second = meanOf(powers.filter((sample) => sample.atMs >= startMs + MINUTE_MS));
+  const inFirst = (sample: Track['powers'][number]): boolean => sample.atMs < startMs + MINUTE_MS;
+  const first = meanOf(powers.filter(inFirst).map(({ powerW }) => powerW));
+  const second = meanOf(powers.filter((sample) => !inFirst(sample)).map(({ powerW }) => powerW));
   return first !== null && second !== null && second - first >= FROZEN_UNDER_LOAD_RISE_W;
 }
 
-function meanOf(samples: Track['powers']): number | null {
-  if (samples.length === 0) return null;
-  return samples.reduce((sum, sample) => sum + sample.powerW, 0) / samples.length;
+function meanOf(values: readonly number[]): number | null {
+  if (values.length === 0) return null;
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 const frozen = (track: Track, detail: string): Track => ({
@@ -321,8 +318,7 @@ function freezePairs(tracks: Map<string, Track>, witnesses: ReadonlyMap<string, 
       continue;
     }
     if (track.raw.component !== 'gpu') continue;
-    const witness = witnesses.get(track.raw.id ?? '') ?? witnesses.get('');
-    if (witness && !witness.disqualified) continue;
+    if (vouching(witnesses, track.raw)) continue;
     const powerKey = readingKey('gpu', track.raw.id, 'power');
     const power = tracks.get(powerKey);
     if (power?.state.kind !== 'valid' || power.value < FROZEN_PAIR_FROM_W) continue;
@@ -367,6 +363,11 @@ function hasMoved(before: Track | undefined, track: Track): boolean {
 
 /** The witness that vouches for a reading, if one does. */
 export function witnessOf(watch: SourceWatch, raw: RawReading): WitnessWatch | null {
-  const witness = watch.witnesses.get(raw.id ?? '') ?? watch.witnesses.get('');
-  return witness && !witness.disqualified ? witness : null;
+  return vouching(watch.witnesses, raw);
+}
+
+/** A device's own witness first, else the source's; one that says nothing vouches for nothing. */
+function vouching(witnesses: ReadonlyMap<string, WitnessWatch>, raw: RawReading): WitnessWatch | null {
+  const usable = [witnesses.get(raw.id ?? ''), witnesses.get('')].filter((witness) => witness?.disqualified === false);
+  return usable[0] ?? null;
 }

@@ -1,12 +1,13 @@
 // Trips: how the interlock latches, what a stop is told to stop, how its report settles, and how an operator's reset
 // ends it. Every trigger, automatic or by hand, comes through `trip`.
-import type { Answer } from './events.ts';
+
 import { evaluate, formatValue } from './evaluate.ts';
+import type { Answer } from './events.ts';
 import {
   covers,
   LOADED_FROM_W,
-  settleReport,
   type StopReport,
+  settleReport,
   type Trip,
   type TripCause,
   UNVERIFIED_AFTER_MS,
@@ -46,8 +47,16 @@ export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; reado
   // A trip of everything takes over the nodes' own trips, with what they had still to stop.
   const absorbed = scope.kind === 'all' ? active : [];
   const { settings, inventory } = step.state;
-  const leases = [...step.state.leases.values()].filter((lease) => isLeaseIn(lease, scope, inventory, settings.localNode));
+  const leases = [...step.state.leases.values()].filter((lease) =>
+    isLeaseIn(lease, scope, inventory, settings.localNode),
+  );
   const targets = [...absorbed.flatMap((other) => other.targets), ...leases.map(targetOf)];
+  // A card that was loaded at an earlier trip and went dark since must still be seen silent.
+  const loadedW = Object.assign(
+    {},
+    ...absorbed.map((other) => other.loadedW),
+    loadedGpus(step, scope),
+  ) as Trip['loadedW'];
   const made: Trip = {
     tripId: step.newId(),
     scope,
@@ -59,7 +68,7 @@ export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; reado
     simulated: settings.simulated,
     targets,
     report: newReport(step, trigger.unknownNodes ?? []),
-    loadedW: loadedGpus(step, scope),
+    loadedW,
   };
   const trips = new Map(step.state.trips);
   for (const other of absorbed) {
@@ -69,14 +78,23 @@ export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; reado
   trips.set(made.tripId, made);
   step.change({ trips });
   step.record(`trip/${made.tripId}`, durableTrip(made), `TRIP: ${made.reason} (by ${made.by})`, true);
-  for (const lease of leases) endLease(step, lease, 'stopped', made.reason);
   // The fatal line comes first, so that it is there even if the stop itself goes wrong.
   const what = scope.kind === 'all' ? 'everything' : scope.nodes.join(', ');
   step.log('fatal', `EMERGENCY STOP of ${what}: ${made.reason} (by ${made.by}, trip ${made.tripId})`);
+  endLeases(
+    step,
+    leases.map((lease) => ({ lease, outcome: 'stopped', reason: made.reason })),
+  );
   orderStop(step, made);
   for (const other of absorbed) step.effect({ kind: 'withdraw-order', orderId: other.tripId });
   step.tell(
-    { name: 'tripped', tripId: made.tripId, message: `Stopping ${what}: ${made.reason}`, by: made.by, report: made.report },
+    {
+      name: 'tripped',
+      tripId: made.tripId,
+      message: `Stopping ${what}: ${made.reason}`,
+      by: made.by,
+      report: made.report,
+    },
     'error',
   );
   return { trip: made, joined: false };
@@ -104,7 +122,8 @@ function loadedGpus(step: Step, scope: TripScope): Record<string, number> {
   const loaded: Record<string, number> = {};
   for (const [name, node] of step.state.nodes) {
     if (!covers(scope, name)) continue;
-    for (const [gpu, powerW] of lastGpuPowersW(step, node)) if (powerW >= LOADED_FROM_W) loaded[`${name}/${gpu}`] = powerW;
+    for (const [gpu, powerW] of lastGpuPowersW(step, node))
+      if (powerW >= LOADED_FROM_W) loaded[`${name}/${gpu}`] = powerW;
   }
   return loaded;
 }
@@ -119,25 +138,35 @@ function durableTrip(trip: Trip): Trip {
   return { ...trip, report: { ...trip.report, actuators } };
 }
 
-/** Ends a lease with an outcome that its holder will be told (410). */
-export function endLease(step: Step, lease: Lease, outcome: LeaseOutcome, reason: string): EndedLease {
-  const { id, workload, identity, simulated } = lease;
-  const ended: EndedLease = { id, workload, identity, outcome, reason, endedWallMs: step.moment.wallMs, simulated };
+/** A lease that is over, and why. */
+export interface Ending {
+  readonly lease: Lease;
+  readonly outcome: LeaseOutcome;
+  readonly reason: string;
+}
+
+/** Ends leases with an outcome that their holders will be told (410). All in one go: a trip may end thousands. */
+export function endLeases(step: Step, endings: readonly Ending[]): void {
+  if (endings.length === 0) return;
   const leases = new Map(step.state.leases);
-  leases.delete(id);
-  const endedLeases = new Map(step.state.endedLeases).set(id, ended);
-  const why = `lease "${workload}" (${id}) ${outcome}: ${reason}`;
+  const endedLeases = new Map(step.state.endedLeases);
+  for (const { lease, outcome, reason } of endings) {
+    const { id, workload, identity, simulated } = lease;
+    const ended: EndedLease = { id, workload, identity, outcome, reason, endedWallMs: step.moment.wallMs, simulated };
+    const why = `lease "${workload}" (${id}) ${outcome}: ${reason}`;
+    leases.delete(id);
+    endedLeases.set(id, ended);
+    step.record(`lease/${id}`, null, why, outcome === 'stopped');
+    step.record(`ended/${id}`, ended, why, outcome === 'stopped');
+    const message = `Lease "${workload}" ${outcome}: ${reason}`;
+    step.tell({ name: 'lease-ended', leaseId: id, message, outcome }, outcome === 'released' ? 'info' : 'warn');
+  }
   for (const [oldest] of endedLeases) {
     if (endedLeases.size <= MOST_ENDED_LEASES) break;
     endedLeases.delete(oldest);
-    step.record(`ended/${oldest}`, null, why);
+    step.record(`ended/${oldest}`, null, 'only the last ended leases are remembered');
   }
   step.change({ leases, endedLeases });
-  step.record(`lease/${id}`, null, why, outcome === 'stopped');
-  step.record(`ended/${id}`, ended, why, outcome === 'stopped');
-  const message = `Lease "${workload}" ${outcome}: ${reason}`;
-  step.tell({ name: 'lease-ended', leaseId: id, message, outcome }, outcome === 'released' ? 'info' : 'warn');
-  return ended;
 }
 
 /** Stops the workloads of leases that ended by themselves, and nothing else. */
@@ -158,7 +187,12 @@ export function stopLeases(step: Step, leases: readonly Lease[], reason: string)
 /** What a manual stop does: everything, or the known ones of the nodes named. */
 export function requestStop(
   step: Step,
-  event: { readonly nodes: readonly string[] | null; readonly cause: TripCause; readonly reason: string; readonly by: string },
+  event: {
+    readonly nodes: readonly string[] | null;
+    readonly cause: TripCause;
+    readonly reason: string;
+    readonly by: string;
+  },
 ): Answer {
   const asked = event.nodes === null ? null : [...new Set(event.nodes)];
   const known = asked?.filter((node) => isKnownNode(step.state, node)) ?? null;
@@ -178,7 +212,9 @@ export function requestDrill(step: Step, nodes: readonly string[] | null, by: st
   if (nodes && known?.length === 0) return { kind: 'unknown-nodes', nodes };
   const scope: TripScope = known ? { kind: 'nodes', nodes: known } : { kind: 'all' };
   const { inventory, settings } = step.state;
-  const leases = [...step.state.leases.values()].filter((lease) => isLeaseIn(lease, scope, inventory, settings.localNode));
+  const leases = [...step.state.leases.values()].filter((lease) =>
+    isLeaseIn(lease, scope, inventory, settings.localNode),
+  );
   const order: StopOrder = {
     orderId: `drill-${step.newId()}`,
     scope,
@@ -257,7 +293,12 @@ export function unverifiedAtMs(trip: Trip): number | null {
 /** An operator's reset: permits a restart and causes none. Refused with everything that is still wrong. */
 export function requestReset(
   step: Step,
-  event: { readonly tripId: string; readonly reason: string; readonly by: string; readonly acknowledgeUnverified: boolean },
+  event: {
+    readonly tripId: string;
+    readonly reason: string;
+    readonly by: string;
+    readonly acknowledgeUnverified: boolean;
+  },
 ): Answer {
   const trip = step.state.trips.get(event.tripId);
   const active = [...step.state.trips.keys()];
@@ -269,7 +310,14 @@ export function requestReset(
   const epoch = step.state.epoch + 1;
   const { wallMs } = step.moment;
   const lastTrip = { trip, resetBy: event.by, resetReason: event.reason, resetWallMs: wallMs };
-  step.change({ trips, epoch, lastResetWallMs: wallMs, lastTrip });
+  // A sample from before the reset that nothing confirmed or took back must not trip again (I11).
+  const nodes = new Map(
+    [...step.state.nodes].map(([name, node]) => [
+      name,
+      covers(trip.scope, name) ? { ...node, looks: new Map() } : node,
+    ]),
+  );
+  step.change({ trips, epoch, lastResetWallMs: wallMs, lastTrip, nodes });
   const message = `Trip ${trip.tripId} is reset by ${event.by}: ${event.reason}`;
   step.record(`trip/${trip.tripId}`, null, message);
   step.record('last-trip', { ...lastTrip, trip: durableTrip(trip) }, message);

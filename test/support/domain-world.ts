@@ -4,11 +4,18 @@ import { DEFAULT_CONSTRAINTS, type SafetyConstraints } from '../../src/domain/co
 import { decide } from '../../src/domain/decide.ts';
 import { restoreState } from '../../src/domain/durable.ts';
 import type { Answer, Effect, EventData, LeaseRequest, SafetyEvent, StartRequest } from '../../src/domain/events.ts';
-import { EMPTY_REPORT, type RawReading, type SourceReport, type Witness } from '../../src/domain/reading.ts';
+import type { Lease } from '../../src/domain/lease.ts';
+import {
+  EMPTY_REPORT,
+  type GpuSign,
+  type RawReading,
+  type SourceReport,
+  type Witness,
+} from '../../src/domain/reading.ts';
 import type { Finding, SafetyResult } from '../../src/domain/result.ts';
 import type { NodeSettings, SafetySettings } from '../../src/domain/settings.ts';
 import type { SafetyState } from '../../src/domain/state.ts';
-import type { StopOrder } from '../../src/domain/stop.ts';
+import type { LiveWorkload, StopEntry, StopOrder } from '../../src/domain/stop.ts';
 
 /** One card's numbers; a `null` is told as "answered without it", a missing key is not told at all. */
 export interface FakeGpu {
@@ -20,6 +27,7 @@ export interface FakeGpu {
   throttled?: string;
   slowdownC?: number;
   pciAddress?: string;
+  unifiedMemory?: boolean;
 }
 
 /** Everything that the one source of the pretended node says. */
@@ -31,6 +39,11 @@ export interface FakeNode {
   gpus: Record<string, FakeGpu>;
   /** The source fails as a whole. */
   fails?: boolean;
+  /** A clock of the whole source, `node_time_seconds`; none unless given. */
+  clock?: number;
+  signs?: readonly GpuSign[];
+  /** Said in addition, as it stands. */
+  also?: readonly RawReading[];
 }
 
 export const NODE = 'bizon1';
@@ -41,7 +54,13 @@ export const LEASE_ID = '0b0e7a52-8f0e-4f8e-9d7c-2b1f5f3f9a01';
 export const coolGpu = (): FakeGpu => ({ temperatureC: 55.25, powerW: 120.5, memoryRatio: 0.3 });
 
 export function coolNode(): FakeNode {
-  return { cpuC: 52.125, cpuRatio: 0.2, memoryRatio: 0.4, totalW: 640, gpus: { [GPU_A]: coolGpu(), [GPU_B]: coolGpu() } };
+  return {
+    cpuC: 52.125,
+    cpuRatio: 0.2,
+    memoryRatio: 0.4,
+    totalW: 640,
+    gpus: { [GPU_A]: coolGpu(), [GPU_B]: coolGpu() },
+  };
 }
 
 export function nodeSettings(change: Partial<NodeSettings> = {}): NodeSettings {
@@ -78,7 +97,7 @@ export function worldSettings(change: Partial<SafetySettings> = {}, node: Partia
 export const START: StartRequest = { intensity: null, nodes: null, constraints: null, constraintKeys: [] };
 
 export class DomainWorld {
-  readonly settings: SafetySettings;
+  settings: SafetySettings;
   nodes: Record<string, FakeNode>;
   elapsedMs = 1_000_000;
   wallMs = Date.UTC(2026, 0, 1);
@@ -86,6 +105,8 @@ export class DomainWorld {
   /** All effects so far, and the durable map that a journal would hold. */
   effects: Effect[] = [];
   readonly durable = new Map<string, unknown>();
+  /** Other sources, read in each look beside the nodes' own. */
+  others: ((atMs: number) => SourceReport)[] = [];
   #ids = 0;
   #looks = 0;
 
@@ -111,11 +132,17 @@ export class DomainWorld {
   /** A world whose first evaluation is made and whose witnesses have moved. */
   static running(settings?: SafetySettings, nodes?: Record<string, FakeNode>): DomainWorld {
     const world = new DomainWorld(settings, nodes);
-    world.submit({ kind: 'inventoried', actuators: [{ name: 'local-processes', available: true, detail: '' }], workloads: [], seesPods: false });
+    world.inventory();
     world.tick();
     world.pass(10_000);
     world.tick();
     return world;
+  }
+
+  /** What the actuators see: by default one that is ready and sees nothing. */
+  inventory(workloads: readonly LiveWorkload[] = [], seesPods = false, isAvailable = true): void {
+    const actuators = [{ name: 'local-processes', available: isAvailable, detail: isAvailable ? '' : 'no permission' }];
+    this.submit({ kind: 'inventoried', actuators, workloads, seesPods });
   }
 
   submit(event: SafetyEvent): Answer {
@@ -128,7 +155,8 @@ export class DomainWorld {
       if (effect.kind !== 'journal') continue;
       for (const key of effect.change.delete) this.durable.delete(key);
       // As the journal would give it back: through JSON.
-      for (const [key, value] of Object.entries(effect.change.set)) this.durable.set(key, JSON.parse(JSON.stringify(value)));
+      for (const [key, value] of Object.entries(effect.change.set))
+        this.durable.set(key, JSON.parse(JSON.stringify(value)));
     }
     return decision.answer;
   }
@@ -179,14 +207,64 @@ export class DomainWorld {
   }
 
   renew(intensity: number | null = null, id = LEASE_ID): Answer {
-    return this.submit({ kind: 'renewal-asked', leaseId: id, identity: 'local', intensity, reports: this.reports() });
+    const reports = intensity === null ? [] : this.reports();
+    return this.submit({ kind: 'renewal-asked', leaseId: id, identity: 'local', intensity, reports });
+  }
+
+  /** The first trip that is on. */
+  get tripId(): string {
+    const [tripId] = this.state.trips.keys();
+    if (tripId === undefined) throw new Error('nothing is tripped');
+    return tripId;
+  }
+
+  stop(nodes: readonly string[] | null = null): Extract<Answer, { kind: 'stopping' }> {
+    const answer = this.submit({ kind: 'stop-requested', nodes, cause: 'manual', reason: 'smoke', by: 'ada' });
+    if (answer.kind !== 'stopping') throw new Error(`the stop was answered ${answer.kind}`);
+    return answer;
+  }
+
+  /** The load is gone: every sensor of every node is cool again, every card draws little. */
+  cool(): void {
+    for (const node of Object.values(this.nodes)) {
+      Object.assign(node, { cpuC: 45, cpuRatio: 0.05, memoryRatio: 0.3, totalW: 300, fails: false });
+      for (const gpu of Object.values(node.gpus))
+        Object.assign(gpu, { temperatureC: 40.25, powerW: 30.5, memoryRatio: 0.1 });
+    }
+  }
+
+  /** The actuator says that nothing is left, or that something is. */
+  stopReported(verified = true, orderId = this.tripId, entries: readonly StopEntry[] = []): void {
+    this.submit({ kind: 'stop-reported', orderId, actuator: 'local-processes', entries, verified });
+  }
+
+  reset(change: { tripId?: string; acknowledgeUnverified?: boolean; reports?: readonly SourceReport[] } = {}): Answer {
+    return this.submit({
+      kind: 'reset-requested',
+      tripId: change.tripId ?? this.tripId,
+      reason: 'checked',
+      by: 'ada',
+      acknowledgeUnverified: change.acknowledgeUnverified ?? false,
+      reports: change.reports ?? this.reports(),
+    });
+  }
+
+  /** The lease of most tests. */
+  get lease(): Lease {
+    const lease = this.state.leases.get(LEASE_ID);
+    if (!lease) throw new Error('there is no such live lease');
+    return lease;
+  }
+
+  told(name: EventData['name']): EventData[] {
+    return this.events.filter((event) => event.name === name);
   }
 
   /** A new process over the same durable record. */
   restart(change: { settings?: Partial<SafetySettings>; downMs?: number } = {}): void {
-    this.wallMs += change.downMs ?? 1_000;
-    this.elapsedMs = 5_000;
-    this.state = this.#restore({ ...this.settings, instance: 'instance-2', ...change.settings });
+    this.pass(change.downMs ?? 1_000);
+    this.settings = { ...this.settings, instance: `${this.settings.instance}+`, ...change.settings };
+    this.state = this.#restore(this.settings);
     this.effects = [];
     this.submit({ kind: 'started' });
   }
@@ -218,7 +296,8 @@ export class DomainWorld {
 
   reports(): SourceReport[] {
     this.#looks += 1;
-    return Object.entries(this.nodes).map(([name, node]) => this.#report(name, node));
+    const own = Object.entries(this.nodes).map(([name, node]) => this.#report(name, node));
+    return [...own, ...this.others.map((other) => other(this.elapsedMs))];
   }
 
   #restore(settings: SafetySettings): SafetyState {
@@ -238,7 +317,8 @@ export class DomainWorld {
       startedAtMs: this.elapsedMs,
       finishedAtMs: this.elapsedMs,
     };
-    if (node.fails) return { ...base, outcome: { kind: 'failed', cause: 'timeout', detail: 'no answer within 8000 ms' } };
+    if (node.fails)
+      return { ...base, outcome: { kind: 'failed', cause: 'timeout', detail: 'no answer within 8000 ms' } };
     const readings: RawReading[] = [];
     const say = (part: Omit<RawReading, 'origin' | 'value'>, value: number | null | undefined): void => {
       if (value !== undefined) readings.push({ ...part, value, origin: 'a fake sensor' });
@@ -248,7 +328,9 @@ export class DomainWorld {
     say({ component: 'cpu', quantity: 'utilization' }, node.cpuRatio);
     say({ component: 'memory', quantity: 'memory' }, node.memoryRatio);
     say({ component: 'system', quantity: 'total-power', rank: 2 }, node.totalW);
+    readings.push(...(node.also ?? []));
     const witnesses: Witness[] = [];
+    if (node.clock !== undefined) witnesses.push({ of: 'source', name: 'node_time_seconds', value: node.clock });
     for (const [id, gpu] of Object.entries(node.gpus)) {
       say({ component: 'gpu', id, quantity: 'temperature' }, gpu.temperatureC);
       say({ component: 'gpu', id, quantity: 'power' }, gpu.powerW);
@@ -270,7 +352,9 @@ export class DomainWorld {
         name: 'Fake GPU',
         vendor: 'nvidia',
         required: true,
+        ...(gpu.unifiedMemory && { unifiedMemory: true }),
       })),
+      gpuSigns: node.signs ?? [],
       throttledGpus: gpus.flatMap(([gpu, { throttled }]) => (throttled ? [{ gpu, reason: throttled }] : [])),
       hardwareLimits: gpus.flatMap(([id, { slowdownC }]) =>
         slowdownC === undefined ? [] : [{ component: 'gpu' as const, id, slowdownC }],
@@ -283,9 +367,13 @@ export const codesOf = (findings: readonly Finding[]): string[] =>
   findings.map((finding) => `${finding.code} ${finding.component}/${finding.id ?? ''}/${finding.quantity ?? ''}`);
 
 /** A profile like the default with some cells changed. */
-export function profile(change: (copy: {
-  -readonly [K in keyof SafetyConstraints]: SafetyConstraints[K];
-}) => void): SafetyConstraints {
+export function profile(
+  change: (
+    copy: {
+      -readonly [K in keyof SafetyConstraints]: SafetyConstraints[K];
+    },
+  ) => void,
+): SafetyConstraints {
   const copy = structuredClone(DEFAULT_CONSTRAINTS);
   change(copy);
   return copy;

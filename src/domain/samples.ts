@@ -1,0 +1,42 @@
+// The samples of one report: the worst of each reading's duplicates, and the power that stands beside a temperature.
+import { parseReading, type RawReading, readingKey, type SourceReport } from './reading.ts';
+
+/** Duplicates of one reading in one report: the worst, that is the highest, of those that are possible numbers. */
+export function worstSamples(readings: readonly RawReading[]): Map<string, RawReading> {
+  const worst = new Map<string, RawReading>();
+  for (const raw of readings) {
+    if (raw.informational) continue;
+    const key = readingKey(raw.component, raw.id, raw.quantity);
+    const other = worst.get(key);
+    if (!other || isWorse(raw, other)) worst.set(key, raw);
+  }
+  return worst;
+}
+
+function isWorse(raw: RawReading, other: RawReading): boolean {
+  const value = raw.value === null ? null : parseReading(raw.quantity, raw.value);
+  const otherValue = other.value === null ? null : parseReading(other.quantity, other.value);
+  if (!value?.ok) return false;
+  if (!otherValue?.ok) return true;
+  if (raw.rank !== other.rank) return (raw.rank ?? Infinity) < (other.rank ?? Infinity);
+  return value.value > otherValue.value;
+}
+
+/** Whose power stands beside a temperature: a GPU's own; all CPU packages together for a CPU chip. */
+export const powerOwner = (raw: RawReading): string =>
+  raw.component === 'cpu' ? 'cpu' : `${raw.component}/${raw.id ?? ''}`;
+
+/** The power of all CPU packages in reports of the same look; `null` where none tells it. */
+export function cpuPowerOf(reports: readonly SourceReport[]): number | null {
+  return powersOf(worstSamples(reports.flatMap((report) => report.readings))).get('cpu') ?? null;
+}
+
+export function powersOf(samples: ReadonlyMap<string, RawReading>): Map<string, number> {
+  const powers = new Map<string, number>();
+  for (const raw of samples.values()) {
+    if (raw.quantity !== 'power' || raw.value === null || !parseReading('power', raw.value).ok) continue;
+    const owner = powerOwner(raw);
+    powers.set(owner, (powers.get(owner) ?? 0) + raw.value);
+  }
+  return powers;
+}

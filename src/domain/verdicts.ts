@@ -1,0 +1,108 @@
+// One answer out of findings: for everything, for the nodes asked about, or for the holder of a lease.
+import { interlockFindings, viewInterlock } from './interlock.ts';
+import { isLeaseOn, type Lease } from './lease.ts';
+import { type Finding, resultOf, type SafetyResult, type Unprotected } from './result.ts';
+import { settingsOf } from './settings.ts';
+import type { NodeState, SafetyState } from './state.ts';
+
+export type Scope = SafetyResult['scope'];
+
+export const scopeOf = (nodes: readonly string[] | null): Scope => (nodes ? { kind: 'nodes', nodes } : { kind: 'all' });
+
+export const isIn =
+  (scope: Scope) =>
+  (node: string): boolean =>
+    scope.kind === 'all' || scope.nodes.includes(node);
+
+function coolings(state: SafetyState): [string, NodeState['cooling']][] {
+  return [...state.nodes].map(([name, node]) => [name, node.cooling]);
+}
+
+/** What one of our answers is made of, once its findings are known. */
+export function compose(
+  state: SafetyState,
+  scope: Scope,
+  findings: readonly Finding[],
+  moment: { readonly elapsedMs: number; readonly wallMs: number },
+  extra: { readonly intensity?: number; readonly unprotected?: readonly Unprotected[] } = {},
+): SafetyResult {
+  const asked = isIn(scope);
+  const trips = [...state.trips.values()];
+  const { settings } = state;
+  const own = interlockFindings(trips, coolings(state), asked, moment.elapsedMs, settings.intervalMs);
+  const unprotected: Unprotected[] = [...(extra.unprotected ?? [])];
+  const profiles = new Set<string>();
+  for (const [name, node] of state.nodes) {
+    if (!asked(name)) continue;
+    unprotected.push(...node.unprotected);
+    profiles.add(settingsOf(settings, name).profile);
+  }
+  return resultOf([...findings, ...own], {
+    scope,
+    unprotected,
+    interlock: viewInterlock(trips, coolings(state), asked),
+    simulated: settings.simulated,
+    sequence: state.sequence,
+    wallMs: moment.wallMs,
+    profile: [...profiles].join(', ') || settings.defaults.profile,
+    constraintsDigest: state.constraintsDigest,
+    ...(extra.intensity !== undefined && { intensity: extra.intensity }),
+  });
+}
+
+/** The findings that stand for the nodes asked about, from their last evaluation. */
+export function standingFindings(state: SafetyState, scope: Scope): Finding[] {
+  const asked = isIn(scope);
+  return [...state.nodes].flatMap(([name, node]) => (asked(name) ? node.findings : []));
+}
+
+/** What a lease's holder must do now. */
+export function resultForLease(
+  state: SafetyState,
+  lease: Lease,
+  moment: { readonly elapsedMs: number; readonly wallMs: number },
+): SafetyResult {
+  const scope = lease.nodes ? scopeOf(lease.nodes) : scopeOf(untouchedNodes(state, lease));
+  const findings = standingFindings(state, scope).filter((finding) => finding.level !== 'refusal');
+  if (lease.reducedUntilMs !== null && !findings.some(isReduction)) {
+    const leftS = Math.max(1, Math.ceil((lease.reducedUntilMs - moment.elapsedMs) / 1000));
+    findings.push({
+      code: 'reduction-held',
+      level: 'warning',
+      component: 'workload',
+      id: lease.id,
+      action: 'REDUCE_INTENSITY',
+      message: `The cut of "${lease.workload}" is held for ${leftS} s more`,
+    });
+  }
+  const unprotected = leaseUnprotected(state, lease);
+  return compose(state, scope, findings, moment, { intensity: lease.intensity, unprotected });
+}
+
+/**
+ * Where a lease without nodes is judged: everywhere, but for nodes whose own trip has stopped workloads that this one is
+ * not among. `null` is everywhere.
+ */
+function untouchedNodes(state: SafetyState, lease: Lease): readonly string[] | null {
+  const tripped = [...state.trips.values()].flatMap(({ scope }) => (scope.kind === 'nodes' ? scope.nodes : []));
+  if (tripped.length === 0) return null;
+  const isThere = (node: string): boolean => isLeaseOn(lease, node, state.inventory, state.settings.localNode);
+  return [...state.nodes.keys()].filter((node) => !tripped.includes(node) || isThere(node));
+}
+
+export const isReduction = (finding: Finding): boolean => finding.action === 'REDUCE_INTENSITY';
+
+function leaseUnprotected(state: SafetyState, lease: Lease): Unprotected[] {
+  const list: Unprotected[] = lease.looserKeys.map((name) => ({
+    code: 'constraint-ignored',
+    name,
+    message: `${name} of "${lease.workload}" is looser than the limit in force and is ignored`,
+  }));
+  if (!lease.processGroup && state.actuators.get('kubernetes')?.available !== true) {
+    const message =
+      `Nothing can stop "${lease.workload}" but itself: its lease names no process group and Kubernetes is not ` +
+      'configured';
+    list.push({ code: 'no-actuator', id: lease.id, message });
+  }
+  return list;
+}

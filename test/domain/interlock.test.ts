@@ -1,0 +1,359 @@
+// The interlock: what each kind of event does in each of its states, how long a cooldown lasts, and what ends a trip.
+import t from 'tap';
+import type { SafetyEvent } from '../../src/domain/events.ts';
+import { tripOf } from '../../src/domain/interlock.ts';
+import type { InterlockState } from '../../src/domain/result.ts';
+import type { StopEntry } from '../../src/domain/stop.ts';
+import { DomainWorld, GPU_A, LEASE_ID, NODE } from '../support/domain-world.ts';
+import { LEASE_B, OTHER_NODE, twoLeases, twoNodes, twoSettings } from '../support/two-nodes.ts';
+
+/** A world in this state, with whatever was hot cool again. */
+function worldIn(state: InterlockState): DomainWorld {
+  const world = DomainWorld.running();
+  if (state === 'cooling') {
+    world.gpu().temperatureC = 82;
+    world.run(10);
+    world.gpu().temperatureC = 60;
+    world.run(10);
+  }
+  if (state === 'tripped') {
+    world.stop();
+    world.cool();
+    world.run(10);
+  }
+  if (world.interlock !== state) throw new Error(`the world is ${world.interlock}, not ${state}`);
+  world.effects = [];
+  return world;
+}
+
+type EventKind = SafetyEvent['kind'];
+/** What happens to be said of an event of each kind: the state after it, and whether a stop is ordered by it. */
+type Row = Record<EventKind, string>;
+
+const stopEntries: StopEntry[] = [];
+const events: Record<EventKind, (world: DomainWorld) => unknown> = {
+  'clock-looked': (world) => world.submit({ kind: 'clock-looked' }),
+  observed: (world) => world.tick(),
+  'preflight-asked': (world) => world.preflight().result.action,
+  'lease-asked': (world) => world.askLease(),
+  'renewal-asked': (world) => world.renew(),
+  'release-asked': (world) => world.submit({ kind: 'release-asked', leaseId: LEASE_ID, identity: 'local' }),
+  'stop-requested': (world) => world.stop(),
+  'drill-requested': (world) => world.submit({ kind: 'drill-requested', nodes: null, by: 'ada' }),
+  'stop-reported': (world) => world.stopReported(true, [...world.state.trips.keys()][0] ?? 'no-such-trip', stopEntries),
+  'reset-requested': (world) =>
+    world.reset({ tripId: [...world.state.trips.keys()][0] ?? 'no-such-trip', acknowledgeUnverified: true }),
+  'forget-requested': (world) =>
+    world.submit({ kind: 'forget-requested', node: NODE, gpu: GPU_A, reason: 'sold', by: 'ada' }),
+  inventoried: (world) => world.inventory(),
+  'journal-reported': (world) => world.submit({ kind: 'journal-reported', ok: false, detail: 'ENOSPC' }),
+  started: (world) => world.submit({ kind: 'started' }),
+};
+
+// Readings are cool in all of these. A forgotten cell does not compile.
+const TABLE: Record<InterlockState, Row> = {
+  clear: {
+    'clock-looked': 'clear',
+    observed: 'clear',
+    'preflight-asked': 'clear, PROCEED',
+    'lease-asked': 'clear, granted',
+    'renewal-asked': 'clear, lease-unknown',
+    'release-asked': 'clear, lease-unknown',
+    'stop-requested': 'tripped, stopping, orders a stop',
+    'drill-requested': 'clear, drilling',
+    'stop-reported': 'clear',
+    'reset-requested': 'clear, trip-unknown',
+    'forget-requested': 'clear, forget-refused',
+    inventoried: 'clear',
+    'journal-reported': 'clear',
+    started: 'clear',
+  },
+  cooling: {
+    'clock-looked': 'cooling',
+    observed: 'cooling',
+    'preflight-asked': 'cooling, WAIT_COOLDOWN',
+    'lease-asked': 'cooling, judged',
+    'renewal-asked': 'cooling, lease-unknown',
+    'release-asked': 'cooling, lease-unknown',
+    'stop-requested': 'tripped, stopping, orders a stop',
+    'drill-requested': 'cooling, drilling',
+    'stop-reported': 'cooling',
+    'reset-requested': 'cooling, trip-unknown',
+    'forget-requested': 'cooling, forget-refused',
+    inventoried: 'cooling',
+    'journal-reported': 'cooling',
+    started: 'cooling',
+  },
+  tripped: {
+    'clock-looked': 'tripped',
+    observed: 'tripped',
+    'preflight-asked': 'tripped, ABORT',
+    'lease-asked': 'tripped, judged',
+    'renewal-asked': 'tripped, lease-unknown',
+    'release-asked': 'tripped, lease-unknown',
+    'stop-requested': 'tripped, stopping',
+    'drill-requested': 'tripped, drilling',
+    'stop-reported': 'tripped',
+    'reset-requested': 'clear, reset-done',
+    'forget-requested': 'tripped, forget-refused',
+    inventoried: 'tripped',
+    'journal-reported': 'tripped',
+    started: 'tripped, orders a stop',
+  },
+};
+
+t.test('decide() does with each event in each state of the interlock what the table says', async (t) => {
+  for (const [state, row] of Object.entries(TABLE) as [InterlockState, Row][]) {
+    for (const [kind, expected] of Object.entries(row) as [EventKind, string][]) {
+      const world = worldIn(state);
+      const before = world.orders.length;
+      const answer = events[kind](world);
+      const told = typeof answer === 'string' ? answer : ((answer as { kind?: string } | undefined)?.kind ?? 'none');
+      const order = world.orders.length > before ? 'orders a stop' : '';
+      const after = world.preflight().result.interlock.state;
+      const is = [after, told === 'none' ? '' : told, order].filter(Boolean).join(', ');
+      t.equal(is, expected, `${kind} in ${state}`);
+    }
+  }
+});
+
+t.test('decide() cools for 60 s from the last warning, not from the first', async (t) => {
+  const world = DomainWorld.running();
+  world.gpu().temperatureC = 80;
+  world.run(30);
+  t.match(world.result, { action: 'WAIT_COOLDOWN', interlock: { state: 'cooling', nodes: { [NODE]: 'cooling' } } });
+  world.gpu().temperatureC = 60;
+  world.run(50);
+  t.match(world.result, {
+    action: 'WAIT_COOLDOWN',
+    waitSeconds: 10,
+    findings: [{ code: 'interlock-cooling', waitSeconds: 10 }],
+  });
+  t.match(world.preflight(), { result: { action: 'WAIT_COOLDOWN' }, retryAfterSeconds: 10 });
+  world.run(10);
+  t.match(world.result, { action: 'PROCEED', interlock: { state: 'clear' } });
+  t.equal(world.told('cooling-started').length, 1, 'one event for one cooldown, however often the warning repeats');
+  t.equal(world.told('cooling-ended').length, 1);
+});
+
+t.test('decide() cools until every temperature of the node is 2 °C below its warning', async (t) => {
+  const world = DomainWorld.running();
+  world.gpu().temperatureC = 82;
+  world.run(10);
+  world.gpu().temperatureC = 78.1;
+  world.run(200);
+  t.match(world.result, { interlock: { state: 'cooling' } }, '1.9 °C below is not');
+  world.gpu().temperatureC = 77;
+  world.node.cpuC = 88.5;
+  world.run(20);
+  t.equal(world.interlock, 'cooling', 'the CPU counts, too');
+  world.node.cpuC = 60;
+  world.gpu().temperatureC = 78;
+  world.run(10);
+  t.equal(world.interlock, 'clear', '2.0 °C below is');
+});
+
+t.test('decide() neither ends nor starts a cooldown by a temperature that is missing', async (t) => {
+  const cooling = DomainWorld.running();
+  cooling.gpu().temperatureC = 82;
+  cooling.run(10);
+  cooling.gpu().temperatureC = null;
+  cooling.run(120);
+  t.equal(cooling.state.nodes.get(NODE)?.cooling !== null, true);
+  cooling.gpu().temperatureC = 60;
+  cooling.run(10);
+  t.equal(cooling.interlock, 'clear', 'the minute has long passed and a cool reading is back');
+  const clear = DomainWorld.running();
+  clear.gpu().temperatureC = null;
+  clear.run(20);
+  t.equal(clear.interlock, 'clear');
+  clear.gpu().temperatureC = 60;
+  clear.run(10);
+  t.match(clear.result, { action: 'PROCEED' }, 'a missing reading ends with the next good one');
+});
+
+t.test('decide() starts no cooldown by a power or a maximum', async (t) => {
+  const world = DomainWorld.running();
+  world.gpu().powerW = 260;
+  world.node.cpuRatio = 0.95;
+  world.run(20);
+  t.match(world.result, { action: 'REDUCE_INTENSITY', interlock: { state: 'clear' } });
+});
+
+t.test('decide() goes on waiting at 82 °C for as long as it takes, and never aborts by that alone', async (t) => {
+  const world = DomainWorld.running();
+  world.gpu().temperatureC = 82;
+  for (let tick = 0; tick < 30; tick += 1) {
+    world.gpu().powerW = 240 + (tick % 5) / 10;
+    t.equal(world.run(10).action, 'WAIT_COOLDOWN');
+  }
+  t.equal(world.told('tripped').length, 0);
+});
+
+t.test('decide() begins a cooldown anew after a restart, and takes it up under a reset monotonic clock', async (t) => {
+  const world = worldIn('cooling');
+  world.run(20);
+  world.restart();
+  world.inventory();
+  world.tick();
+  t.equal(world.interlock, 'cooling');
+  world.run(50);
+  t.equal(world.interlock, 'cooling', 'a whole minute from the restart');
+  world.run(10);
+  t.equal(world.interlock, 'clear');
+});
+
+// Trips.
+
+t.test('decide() stops everything by a hard stop, or only its node where the configuration says so', async (t) => {
+  const cluster = twoLeases('cluster');
+  cluster.gpu().temperatureC = 86;
+  cluster.run(10);
+  t.match(cluster.orders, [
+    {
+      scope: { kind: 'all' },
+      what: 'everything',
+      targets: [{ leaseId: LEASE_ID, processGroup: { pgid: 4711 } }, { leaseId: LEASE_B }],
+    },
+  ]);
+  t.equal(cluster.state.leases.size, 0);
+  const node = twoLeases('node');
+  node.gpu().temperatureC = 86;
+  node.run(10);
+  t.match(node.orders, [{ scope: { kind: 'nodes', nodes: [NODE] }, targets: [{ leaseId: LEASE_ID }] }]);
+  t.same([...node.state.leases.keys()], [LEASE_B], "the other node's lease lives on");
+  t.match(node.renew(null, LEASE_B), { kind: 'renewed', result: { action: 'PROCEED' } });
+  t.match(node.renew(), { kind: 'lease-ended', ended: { outcome: 'stopped', reason: /86 °C, hard stop is 85 °C/ } });
+  t.match(node.preflight({ nodes: [NODE] }), {
+    isTripped: true,
+    result: { action: 'ABORT', interlock: { state: 'tripped' } },
+  });
+  t.match(node.preflight({ nodes: [OTHER_NODE] }), {
+    isTripped: false,
+    result: { action: 'PROCEED', interlock: { state: 'clear' } },
+  });
+});
+
+t.test(
+  'decide() trips by a hard stop whether or not a workload is live, and in a preflight as in a tick',
+  async (t) => {
+    const idle = DomainWorld.running();
+    idle.gpu().temperatureC = 85;
+    t.match(idle.preflight(), { isTripped: true, result: { action: 'ABORT', interlock: { state: 'tripped' } } });
+    t.match(idle.result, { action: 'ABORT', interlock: { state: 'tripped' } }, 'and publishes it at once');
+  },
+);
+
+t.test('decide() stays tripped when the heat is gone, the reading is gone, or everything is gone', async (t) => {
+  // 86, then a read that failed, then 0, then 70: a failed read once counted as 0 °C and lifted an overheated pause.
+  const world = DomainWorld.running();
+  world.gpu().temperatureC = 86;
+  world.run(10);
+  for (const change of [{ temperatureC: null }, { temperatureC: 0 }, { temperatureC: 70 }, { temperatureC: 30 }]) {
+    Object.assign(world.gpu(), change);
+    world.run(30);
+    t.match(world.result, { action: 'ABORT', interlock: { state: 'tripped' } }, JSON.stringify(change));
+    t.notMatch(world.askLease(), { kind: 'granted' });
+  }
+  world.node.fails = true;
+  world.run(600);
+  t.match(world.result, { action: 'ABORT', interlock: { state: 'tripped' } });
+  world.nodes = {};
+  world.run(600);
+  t.equal(world.interlock, 'tripped');
+  t.equal(world.orders.length, 1, 'one trip, one order');
+});
+
+t.test('decide() logs the stop as fatal before anything else, and publishes the changed verdict at once', async (t) => {
+  const world = twoLeases();
+  world.stop();
+  const kinds = world.effects.map((effect) => (effect.kind === 'log' ? `log ${effect.level}` : effect.kind));
+  t.same(kinds.slice(0, 2), ['journal', 'log fatal'], 'the record is begun, then the fatal line');
+  t.match(world.effects[0], { kind: 'journal', urgent: true });
+  t.match(world.effects[1], { message: /EMERGENCY STOP of everything: smoke \(by ada/ });
+  t.match(world.result, { action: 'ABORT', interlock: { state: 'tripped' } });
+  t.ok(world.events.some((event) => event.name === 'tripped'));
+  t.same(
+    world.told('lease-ended').map((event) => event.outcome),
+    ['stopped', 'stopped'],
+  );
+});
+
+t.test('decide() joins a second trigger to the trip that holds it already', async (t) => {
+  const world = DomainWorld.running(twoSettings(), twoNodes());
+  const first = world.stop([NODE]);
+  t.match(first, { joined: false });
+  t.match(world.stop([NODE]), { tripId: first.tripId, joined: true });
+  const both = world.stop([NODE, OTHER_NODE]);
+  t.match(both, { joined: false }, 'what is not held yet trips');
+  t.same(world.state.trips.get(both.tripId)?.scope, { kind: 'nodes', nodes: [OTHER_NODE] });
+  const all = world.stop();
+  t.match(all, { joined: false });
+  t.same([...world.state.trips.keys()], [all.tripId], 'a trip of everything takes the others over');
+  t.match(world.stop([OTHER_NODE]), { tripId: all.tripId, joined: true });
+  t.match(world.stop(), { tripId: all.tripId, joined: true });
+  t.equal(world.orders.length, 3);
+  const withdrawn = world.effects.flatMap((effect) => (effect.kind === 'withdraw-order' ? [effect.orderId] : []));
+  t.same(withdrawn.sort(), [first.tripId, both.tripId].sort());
+  t.same(
+    [...world.durable.keys()].filter((key) => key.startsWith('trip/')),
+    [`trip/${all.tripId}`],
+  );
+});
+
+t.test("decide() hands what a node's trip had still to stop to the trip that takes it over", async (t) => {
+  const world = twoLeases();
+  Object.assign(world.gpu(), { powerW: 240.5 });
+  world.run(10);
+  world.stop([NODE]);
+  world.gpu().powerW = null;
+  world.run(150);
+  world.stop();
+  const taken = world.state.trips.get(world.tripId);
+  t.same(taken?.targets.map(({ leaseId }) => leaseId).sort(), [LEASE_ID, LEASE_B].sort());
+  t.equal(taken?.loadedW[`${NODE}/${GPU_A}`], 240.5, 'a card that went dark under load must still be seen silent');
+});
+
+t.test('decide() names the unknown nodes of a manual stop, and refuses only when it knows none', async (t) => {
+  const world = DomainWorld.running(twoSettings(), twoNodes());
+  t.same(world.submit({ kind: 'stop-requested', nodes: ['mars'], cause: 'manual', reason: '', by: 'ada' }), {
+    kind: 'unknown-nodes',
+    nodes: ['mars'],
+  });
+  t.equal(world.state.trips.size, 0);
+  t.match(world.stop(['mars', NODE, NODE]), { joined: false, report: { unknownNodes: ['mars'] } });
+  t.same(world.state.trips.get(world.tripId)?.scope, { kind: 'nodes', nodes: [NODE] });
+});
+
+t.test('decide() touches and latches nothing by a drill', async (t) => {
+  const world = twoLeases();
+  const before = structuredClone([...world.durable]);
+  const answer = world.submit({ kind: 'drill-requested', nodes: [NODE], by: 'ada' });
+  t.match(answer, {
+    kind: 'drilling',
+    order: { orderId: /^drill-/, scope: { nodes: [NODE] }, targets: [{ leaseId: LEASE_ID }] },
+  });
+  t.equal(world.state.leases.size, 2);
+  t.equal(world.state.trips.size, 0);
+  t.same([...world.durable], before);
+  t.same(
+    world.effects.map((effect) => effect.kind).filter((kind) => kind !== 'log' && kind !== 'publish'),
+    [],
+  );
+});
+
+t.test("tripOf() finds the trip of everything before a node's own", async (t) => {
+  const world = DomainWorld.running(twoSettings(), twoNodes());
+  world.stop([NODE]);
+  t.equal(tripOf(world.state.trips.values(), NODE)?.tripId, world.tripId);
+  t.equal(tripOf(world.state.trips.values(), OTHER_NODE), null);
+});
+
+t.test('resultForLease() of a lease without nodes leaves out a node whose own trip it is not among', async (t) => {
+  const world = DomainWorld.running(twoSettings('node'), twoNodes());
+  t.equal(world.askLease().kind, 'granted', 'its process group is on the first node');
+  world.submit({ kind: 'stop-requested', nodes: [OTHER_NODE], cause: 'manual', reason: 'test', by: 'tester' });
+  t.match(world.renew(), { kind: 'renewed', result: { action: 'PROCEED', scope: { nodes: [NODE] } } });
+  world.submit({ kind: 'stop-requested', nodes: [NODE], cause: 'manual', reason: 'test', by: 'tester' });
+  t.match(world.renew(), { kind: 'lease-ended', ended: { outcome: 'stopped' } });
+});

@@ -1,0 +1,170 @@
+// Which cards a node has: by UUID, over restarts, until an operator forgets one.
+import t from 'tap';
+import { identifyGpus, type KnownGpu } from '../../src/domain/known-gpus.ts';
+import { EMPTY_REPORT, type GpuSighting, type RawReading } from '../../src/domain/reading.ts';
+import { coolGpu, coolNode, DomainWorld, GPU_A, GPU_B, NODE, worldSettings } from '../support/domain-world.ts';
+
+const PCI = '0000:0b:00.0';
+const onBus: GpuSighting = { id: PCI, pciAddress: PCI, vendor: 'nvidia', required: true };
+const byDriver: GpuSighting = {
+  id: GPU_A,
+  uuid: GPU_A,
+  pciAddress: PCI,
+  name: 'RTX',
+  vendor: 'nvidia',
+  required: true,
+};
+
+const identify = (before: ReadonlyMap<string, KnownGpu>, ...sightings: GpuSighting[]) =>
+  identifyGpus(before, sightings, false);
+
+t.test('identifyGpus() keeps one entry for a card that the bus and its driver list', async (t) => {
+  for (const order of [
+    [onBus, byDriver],
+    [byDriver, onBus],
+  ]) {
+    const { known, aliases } = identify(new Map(), ...order);
+    t.same([...known.keys()], [GPU_A]);
+    t.match(known.get(GPU_A), { pciAddress: PCI, name: 'RTX' });
+    t.equal(aliases.get(PCI), GPU_A);
+  }
+  const bus = identify(new Map(), onBus);
+  t.same([...bus.known.keys()], [PCI]);
+  t.same([...identify(bus.known, byDriver).known.keys()], [GPU_A], 'also when the driver comes later');
+});
+
+t.test("identifyGpus() keeps what is not listed any more, and its slot's name", async (t) => {
+  const { known } = identify(new Map(), byDriver);
+  const gone = identify(known);
+  t.same([...gone.known.keys()], [GPU_A]);
+  t.equal(gone.listed.size, 0);
+  t.equal(gone.aliases.get(PCI), GPU_A);
+  t.same([...identify(known, onBus).known.keys()], [GPU_A], 'its driver may be gone while the bus shows it');
+});
+
+t.test('identifyGpus() takes another UUID in the same slot for another card', async (t) => {
+  const { known } = identify(new Map(), byDriver);
+  const swapped = identify(known, { ...byDriver, id: GPU_B, uuid: GPU_B });
+  t.same([...swapped.known.keys()].sort(), [GPU_A, GPU_B]);
+  t.same([...swapped.listed.keys()], [GPU_B]);
+});
+
+t.test('identifyGpus() lists what is not required, and never expects it', async (t) => {
+  const integrated: GpuSighting = { ...onBus, vendor: 'intel', required: false };
+  const { known, listed } = identify(new Map(), integrated);
+  t.equal(known.size, 0);
+  t.equal(listed.size, 1);
+  t.equal(
+    identify(new Map(), onBus, { ...onBus, required: false }).known.size,
+    0,
+    'one source that can tell outweighs the bus',
+  );
+  t.equal(
+    identify(identify(new Map(), byDriver).known, integrated).known.size,
+    1,
+    'a card that was required once stays so',
+  );
+});
+
+const four = (): Record<string, ReturnType<typeof coolGpu>> =>
+  Object.fromEntries([0, 1, 2, 3].map((n) => [`GPU-${n}`, { ...coolGpu(), powerW: 240.5 + n }]));
+
+t.test('decide() misses a lost card at once and across restarts, not "three cards, all fine"', async (t) => {
+  const world = DomainWorld.running(worldSettings(), { [NODE]: { ...coolNode(), gpus: four() } });
+  t.ok(world.result.safe);
+  delete world.node.gpus['GPU-2'];
+  world.run(10);
+  const missing = ['memory', 'power', 'temperature'].map((quantity) => `reading-missing gpu/GPU-2/${quantity}`);
+  t.same(world.codes.sort(), missing);
+  t.ok(world.result.findings.every((finding) => finding.message.includes('GPU-2')));
+  for (const downMs of [1_000, 86_400_000]) {
+    world.restart({ downMs });
+    world.inventory();
+    world.tick();
+    world.run(10);
+    t.same(world.codes.sort(), missing, 'after a restart');
+  }
+  world.node.gpus['GPU-2'] = coolGpu();
+  world.run(20);
+  t.ok(world.result.safe, 'until it is back');
+});
+
+const forget = (world: DomainWorld, gpu: string | null, node = NODE) =>
+  world.submit({ kind: 'forget-requested', node, gpu, reason: 'sold', by: 'ada' });
+
+t.test('decide() forgets a card that is gone, in any spelling, and durably', async (t) => {
+  for (const spelling of ['GPU-2', 'gpu-2', '0000:0B:00.0', '00000000:0b:00.0']) {
+    const gpus = four();
+    Object.assign(gpus['GPU-2'] ?? {}, { pciAddress: PCI });
+    const world = DomainWorld.running(worldSettings(), { [NODE]: { ...coolNode(), gpus } });
+    t.match(forget(world, spelling), { kind: 'forget-refused', why: /still there.*ignore: true/ }, spelling);
+    delete world.node.gpus['GPU-2'];
+    world.run(10);
+    t.same(forget(world, spelling), { kind: 'forgotten', gpus: ['GPU-2'] }, spelling);
+    t.ok(world.result.safe, 'and the verdict follows at once');
+    t.notOk(world.durable.has(`gpu/${NODE}/GPU-2`));
+    t.match(world.told('gpu-forgotten'), [{ by: 'ada', message: /sold/ }]);
+    world.run(20);
+    t.ok(world.result.safe);
+    t.match(forget(world, spelling), { kind: 'gpu-unknown', known: ['GPU-0', 'GPU-1', 'GPU-3'] });
+  }
+});
+
+t.test('decide() does not forget what the configuration names, nor a node that is read or configured', async (t) => {
+  const gpus = new Map([['GPU-2', { waive: [], ignore: false }]]);
+  const world = DomainWorld.running(worldSettings({}, { gpus }), { [NODE]: { ...coolNode(), gpus: four() } });
+  delete world.node.gpus['GPU-2'];
+  world.run(10);
+  t.match(forget(world, 'GPU-2'), { kind: 'forget-refused', why: /named in the configuration/ });
+  t.match(forget(world, null), { kind: 'forget-refused', why: /still read or configured/ });
+  t.same(forget(world, 'GPU-2', 'mars'), { kind: 'unknown-nodes', nodes: ['mars'] });
+  t.match(forget(world, 'GPU-9'), { kind: 'gpu-unknown' });
+});
+
+t.test('decide() forgets a discovered node that is gone, with its cards and its records', async (t) => {
+  const nodes = { [NODE]: coolNode(), found: { ...coolNode(), gpus: { 'GPU-c': coolGpu() } } };
+  const world = DomainWorld.running(worldSettings(), nodes);
+  t.match(forget(world, null, 'found'), { kind: 'forget-refused' });
+  Object.assign(nodes.found, { fails: true });
+  world.run(10);
+  t.same(forget(world, null, 'found'), { kind: 'forgotten', gpus: ['GPU-c'] });
+  t.notOk(world.state.nodes.has('found'));
+  t.same(
+    [...world.durable.keys()].filter((key) => key.includes('found')),
+    [],
+  );
+});
+
+t.test("decide() counts the last readings of a failing source under the card's one name", async (t) => {
+  // The driver tells the UUID, an exporter only the slot; then both fall silent for a moment while a workload runs.
+  const world = DomainWorld.running();
+  Object.assign(world.gpu(GPU_A), { pciAddress: PCI, temperatureC: undefined });
+  let isSilent = false;
+  const temperature: RawReading = {
+    component: 'gpu',
+    id: PCI,
+    quantity: 'temperature',
+    value: 70.5,
+    origin: 'hw_temperature',
+  };
+  world.others = [
+    (atMs) => ({
+      ...EMPTY_REPORT,
+      source: 'slots',
+      node: NODE,
+      startedAtMs: atMs,
+      finishedAtMs: atMs,
+      outcome: isSilent ? { kind: 'failed', cause: 'timeout', detail: 'no answer' } : { kind: 'answered' },
+      readings: isSilent ? [] : [temperature],
+      gpus: isSilent ? [] : [onBus],
+    }),
+  ];
+  world.run(20);
+  t.match(world.askLease(), { kind: 'granted' });
+  isSilent = true;
+  world.node.fails = true;
+  world.run(20);
+  t.match(world.renew(), { result: { action: 'PROCEED' } }, 'for 30 s');
+  world.run(20);
+  t.match(world.renew(), { result: { action: 'WAIT_COOLDOWN' } });
+});

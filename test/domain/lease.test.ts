@@ -1,0 +1,438 @@
+// Leases: who gets one, how long it lasts, what its holder is told, and what ends it.
+import t from 'tap';
+import { nextWakeMs } from '../../src/domain/decide.ts';
+import type { Answer, LeaseRequest } from '../../src/domain/events.ts';
+import { isLeaseOn, type Lease, type WorkloadInventory } from '../../src/domain/lease.ts';
+import type { SafetyResult } from '../../src/domain/result.ts';
+import {
+  coolGpu,
+  coolNode,
+  DomainWorld,
+  GPU_A,
+  LEASE_ID,
+  NODE,
+  nodeSettings,
+  worldSettings,
+} from '../support/domain-world.ts';
+
+/** A world with one live lease. */
+function leased(request: Partial<LeaseRequest> = {}, settings = worldSettings()): DomainWorld {
+  const world = DomainWorld.running(settings);
+  const answer = world.askLease(request);
+  if (answer.kind !== 'granted') throw new Error(`the lease was answered ${answer.kind}`);
+  world.effects = [];
+  return world;
+}
+
+const resultOf = (answer: Answer): SafetyResult => {
+  if (!('result' in answer)) throw new Error(`answered ${answer.kind}, without a result`);
+  return answer.result;
+};
+
+/** Ticks every 10 s and renews after each. */
+function runRenewing(world: DomainWorld, seconds: number): SafetyResult {
+  for (let left = seconds; left > 0; left -= 10) {
+    world.run(10);
+    world.renew();
+  }
+  return resultOf(world.renew());
+}
+
+t.test("decide() grants a lease when all is clear, at the profile's maximum unless less was asked", async (t) => {
+  const world = leased();
+  t.match(world.lease, { intensity: 0.8, identity: 'local', expiresAtMs: world.elapsedMs + 300_000, endsAtMs: null });
+  t.match(world.durable.get(`lease/${LEASE_ID}`), { id: LEASE_ID, bootId: 'boot-1' });
+  t.equal(leased({ intensity: 0.6 }).lease.intensity, 0.6);
+  t.match(DomainWorld.running().askLease({ intensity: 0.8 }), { kind: 'granted' });
+});
+
+t.test('decide() refuses an intensity over the maximum, names it, and tells no time to come back', async (t) => {
+  const world = DomainWorld.running();
+  for (const ask of [() => world.preflight({ intensity: 0.81 }), () => world.askLease({ intensity: 0.81 })]) {
+    const answer = ask();
+    t.match(answer, {
+      kind: 'judged',
+      retryAfterSeconds: null,
+      result: { safe: false, action: 'REDUCE_INTENSITY', intensityCap: 0.8 },
+    });
+    t.match(resultOf(answer).findings, [
+      { code: 'over-maximum', component: 'workload', quantity: 'intensity', value: 0.81, limit: 0.8 },
+    ]);
+  }
+});
+
+t.test('decide() refuses a lease for whatever a start is refused for', async (t) => {
+  const reasons: Record<string, [(world: DomainWorld) => void, string]> = {
+    'a power warning': [(world) => Object.assign(world.gpu(), { powerW: 255 }), 'over-warning'],
+    'a full memory': [(world) => Object.assign(world.node, { memoryRatio: 0.9 }), 'over-maximum'],
+    'a missing reading': [(world) => Object.assign(world.gpu(), { powerW: null }), 'reading-missing'],
+    'a source that fails now': [(world) => Object.assign(world.node, { fails: true }), 'reading-missing'],
+    'an actuator that is not available': [(world) => world.inventory([], false, false), 'actuator-unavailable'],
+    'a journal that cannot be written': [
+      (world) => world.submit({ kind: 'journal-reported', ok: false, detail: 'ENOSPC' }),
+      'journal-unavailable',
+    ],
+    'a tick that is late': [(world) => world.pass(15_001), 'tick-late'],
+    'an interlock that is cooling': [
+      (world) => {
+        world.gpu().temperatureC = 80;
+        world.run(10);
+        world.gpu().temperatureC = 60;
+        world.run(10);
+      },
+      'interlock-cooling',
+    ],
+    'a trip': [(world) => world.stop(), 'interlock-tripped'],
+  };
+  for (const [name, [spoil, code]] of Object.entries(reasons)) {
+    const world = DomainWorld.running();
+    world.pass(2_000);
+    spoil(world);
+    const answer = world.askLease();
+    t.match(answer, { kind: 'judged', isTripped: code === 'interlock-tripped', result: { safe: false } }, name);
+    t.ok(
+      resultOf(answer).findings.some((finding) => finding.code === code),
+      `${name}: ${code}`,
+    );
+    t.equal(world.state.leases.size, 0, name);
+  }
+  const onTime = DomainWorld.running();
+  onTime.pass(15_000);
+  t.match(onTime.askLease(), { kind: 'granted' }, 'one and a half intervals are on time');
+  const early = new DomainWorld();
+  early.inventory();
+  t.ok(
+    resultOf(early.askLease()).findings.some(({ code }) => code === 'tick-late'),
+    'before the first tick',
+  );
+});
+
+t.test('decide() grants nothing before a witness was seen to move, nor from a source that is too slow', async (t) => {
+  const fresh = new DomainWorld();
+  fresh.inventory();
+  for (const gpu of Object.values(fresh.node.gpus)) gpu.witness = 5;
+  fresh.tick();
+  t.match(resultOf(fresh.askLease()).findings[0], {
+    code: 'reading-missing',
+    message: /has not moved since this service started/,
+  });
+  for (const gpu of Object.values(fresh.node.gpus)) gpu.witness = 6;
+  fresh.run(10);
+  t.match(fresh.askLease(), { kind: 'granted' });
+  const slow = DomainWorld.running();
+  for (let atS = 0; atS < 150; atS += 10) {
+    for (const gpu of Object.values(slow.node.gpus)) gpu.witness = 500 + Math.floor(atS / 30);
+    slow.run(10);
+  }
+  t.match(resultOf(slow.askLease()).findings, [
+    { code: 'source-too-slow', action: 'WAIT_COOLDOWN', message: /every 30 s.*-c 1000/ },
+  ]);
+  const patient = DomainWorld.running(worldSettings({}, { staleAfterMs: 60_000 }));
+  for (let atS = 0; atS < 150; atS += 10) {
+    for (const gpu of Object.values(patient.node.gpus)) gpu.witness = 500 + Math.floor(atS / 30);
+    patient.run(10);
+  }
+  t.match(patient.askLease(), { kind: 'granted' }, "where the node's own staleAfter allows it");
+});
+
+t.test('decide() gives the same lease for the same id again, and none of another identity', async (t) => {
+  const world = leased({ intensity: 0.6 });
+  const { lease } = world;
+  world.pass(5_000);
+  t.match(
+    world.askLease({ intensity: 0.2 }),
+    { kind: 'granted', lease: { ...lease, gpus: null } },
+    'unchanged, and not extended',
+  );
+  t.same(world.askLease({}, 'mallory'), { kind: 'lease-forbidden' });
+  const renewal = { kind: 'renewal-asked' as const, leaseId: LEASE_ID, intensity: null, reports: [] };
+  t.same(world.submit({ ...renewal, identity: 'mallory' }), { kind: 'lease-forbidden' });
+  t.same(world.submit({ kind: 'release-asked', leaseId: LEASE_ID, identity: 'mallory' }), { kind: 'lease-forbidden' });
+  t.equal(world.state.leases.size, 1);
+  t.same(world.submit({ ...renewal, leaseId: 'nobody', identity: 'local' }), { kind: 'lease-unknown' });
+  t.same(world.askLease({ id: 'another', nodes: ['mars'] }), { kind: 'unknown-nodes', nodes: ['mars'] });
+});
+
+t.test('decide() ends a released lease, for good and without a stop', async (t) => {
+  const world = leased();
+  const release = { kind: 'release-asked' as const, leaseId: LEASE_ID, identity: 'local' };
+  t.same(world.submit(release), { kind: 'released' });
+  t.same(world.submit(release), { kind: 'released' }, 'twice is once');
+  t.match(world.renew(), { kind: 'lease-ended', ended: { outcome: 'released' } });
+  t.match(world.askLease(), { kind: 'lease-ended' }, 'its id is used up');
+  t.same(world.orders, []);
+  t.notOk(world.durable.has(`lease/${LEASE_ID}`));
+});
+
+t.test('decide() extends a lease by its TTL at each renewal, and lapses it when none comes', async (t) => {
+  const world = leased({ ttlMs: 30_000 });
+  world.run(20);
+  t.match(world.renew(), {
+    kind: 'renewed',
+    lease: { expiresAtMs: world.elapsedMs + 30_000 },
+    result: { action: 'PROCEED' },
+  });
+  t.equal(nextWakeMs(world.state), world.elapsedMs + 30_000);
+  world.pass(29_999);
+  world.submit({ kind: 'clock-looked' });
+  t.equal(world.state.leases.size, 1);
+  world.pass(1);
+  world.submit({ kind: 'clock-looked' });
+  t.equal(world.state.leases.size, 0);
+  t.match(world.orders, [
+    { orderId: `lapse-${LEASE_ID}`, what: 'leases', targets: [{ leaseId: LEASE_ID, processGroup: { pgid: 4711 } }] },
+  ]);
+  t.match(world.renew(), { kind: 'lease-ended', ended: { outcome: 'lapsed', reason: /not renewed within 30 s/ } });
+  t.equal(world.state.trips.size, 0, 'a lapse trips nothing');
+  t.equal(world.told('lapsed-unmarked').length, 0);
+});
+
+t.test('decide() extends nothing that has run out already, although no timer came in between', async (t) => {
+  const world = leased({ ttlMs: 20_000 });
+  world.run(10);
+  world.pass(10_000);
+  t.match(world.renew(), { kind: 'lease-ended', ended: { outcome: 'lapsed' } });
+  t.equal(world.orders.length, 1);
+});
+
+t.test(
+  'decide() says so when a lapsed lease left nothing marked, and counts its node as live while pods are there',
+  async (t) => {
+    const world = leased({ processGroup: null, ttlMs: 20_000, nodes: [NODE] });
+    world.inventory([{ kind: 'pod', node: NODE, name: 'a/b' }], true);
+    world.run(20);
+    t.match(world.told('lapsed-unmarked'), [{ leaseId: LEASE_ID }]);
+    world.gpu().temperatureC = null;
+    world.run(40);
+    t.match(world.state.trips.get(world.tripId), { cause: 'blind' });
+  },
+);
+
+t.test('decide() revokes a lease at the end of its maximum duration, however often it is renewed', async (t) => {
+  const world = leased({ maxDurationMs: 60_000 });
+  runRenewing(world, 50);
+  t.equal(world.state.leases.size, 1);
+  t.equal(nextWakeMs(world.state), world.elapsedMs + 10_000);
+  world.pass(10_000);
+  t.match(world.renew(), { kind: 'lease-ended', ended: { outcome: 'revoked', reason: /maximum duration of 60 s/ } });
+  t.match(world.orders, [{ what: 'leases' }]);
+});
+
+t.test('decide() renews nothing by an evaluation that is older than 30 s', async (t) => {
+  const world = leased();
+  const { expiresAtMs } = world.lease;
+  world.tick();
+  world.pass(30_000);
+  t.match(world.renew(), { kind: 'renewed' }, 'exactly 30 s');
+  world.pass(1);
+  t.match(world.renew(), { kind: 'evaluation-too-old', ageSeconds: 30 });
+  t.equal(world.lease.expiresAtMs, (expiresAtMs ?? 0) + 30_000, 'and it extends nothing');
+});
+
+t.test('decide() does not take fast samples of one node for an evaluation of another', async (t) => {
+  const settings = worldSettings({
+    nodes: new Map([
+      [NODE, nodeSettings()],
+      ['other', nodeSettings()],
+    ]),
+  });
+  const world = DomainWorld.running(settings, {
+    [NODE]: coolNode(),
+    other: { ...coolNode(), gpus: { 'GPU-c': coolGpu() } },
+  });
+  world.askLease({ nodes: ['other'] });
+  const reports = () => world.reports().filter((report) => report.node === NODE);
+  for (let atS = 0; atS < 32; atS += 2) {
+    world.pass(2_000);
+    world.submit({ kind: 'observed', why: 'fast', reports: reports() });
+  }
+  t.match(world.renew(), { kind: 'evaluation-too-old' });
+});
+
+t.test('decide() judges a raise as a start, and renews unchanged where it refuses', async (t) => {
+  const world = leased({ intensity: 0.4 });
+  t.match(world.renew(0.6), { kind: 'renewed', lease: { intensity: 0.6 }, result: { safe: true } });
+  world.pass(2_000);
+  t.match(world.renew(0.9), {
+    kind: 'renewed',
+    lease: { intensity: 0.6, expiresAtMs: world.elapsedMs + 300_000 },
+    result: { safe: false, intensityCap: 0.8 },
+  });
+  world.node.fails = true;
+  world.run(10);
+  t.match(world.renew(0.7), { kind: 'renewed', lease: { intensity: 0.6 }, result: { action: 'WAIT_COOLDOWN' } });
+  t.match(
+    world.renew(),
+    { kind: 'renewed', result: { action: 'PROCEED' } },
+    'for what runs, last good readings still count',
+  );
+  t.match(world.renew(0.3), { kind: 'renewed', lease: { intensity: 0.3 } }, 'lowering is always allowed');
+  t.equal((world.durable.get(`lease/${LEASE_ID}`) as Lease).intensity, 0.3);
+});
+
+t.test('decide() cuts a lease to half of what was granted, and never twice', async (t) => {
+  const world = leased({ intensity: 0.6 });
+  Object.assign(world.gpu(), { powerW: 260 });
+  world.run(10);
+  t.match(world.renew(), {
+    result: { action: 'REDUCE_INTENSITY', intensityFactor: 0.5, intensityCap: 0.3, suggestedPowerCapW: 237 },
+  });
+  for (let round = 0; round < 12; round += 1) {
+    world.gpu().powerW = 260 + (round % 3) / 10;
+    t.match(runRenewing(world, 10), { action: 'REDUCE_INTENSITY', intensityCap: 0.3 });
+  }
+  t.equal(world.lease.intensity, 0.6);
+  t.equal(world.told('intensity-reduced').length, 1);
+});
+
+t.test("decide() holds a cut for 60 s after the finding has gone, in the lease's own result alone", async (t) => {
+  const world = leased();
+  world.gpu().powerW = 260;
+  world.run(10);
+  world.gpu().powerW = 120.5;
+  t.match(runRenewing(world, 50), {
+    action: 'REDUCE_INTENSITY',
+    intensityCap: 0.4,
+    findings: [{ code: 'reduction-held', component: 'workload', id: LEASE_ID }],
+  });
+  t.match(world.result, { action: 'PROCEED' }, 'the published evaluation does not carry it');
+  t.ok(world.preflight().result.safe, 'nor does a start');
+  t.match(runRenewing(world, 10), { action: 'PROCEED', findings: [] });
+  t.equal(world.told('intensity-restored').length, 1);
+});
+
+t.test('decide() keeps a cut through a restart', async (t) => {
+  const world = leased();
+  world.gpu().powerW = 260;
+  world.run(10);
+  world.gpu().powerW = 120.5;
+  world.restart();
+  world.inventory();
+  world.tick();
+  t.match(world.renew(), { kind: 'renewed', result: { action: 'REDUCE_INTENSITY', intensityCap: 0.4 } });
+  t.match(runRenewing(world, 60), { action: 'PROCEED' });
+});
+
+t.test('decide() says once that a holder does not obey, after 120 s of the same order', async (t) => {
+  const world = leased();
+  world.gpu().temperatureC = 82;
+  runRenewing(world, 120);
+  t.equal(world.told('not-obeyed').length, 0);
+  runRenewing(world, 10);
+  t.match(world.told('not-obeyed'), [{ leaseId: LEASE_ID, message: /WAIT_COOLDOWN/ }]);
+  runRenewing(world, 300);
+  t.equal(world.told('not-obeyed').length, 1);
+  t.equal(world.state.trips.size, 0, 'and it never becomes an abort');
+  world.gpu().temperatureC = 60;
+  runRenewing(world, 10);
+  world.gpu().temperatureC = 82;
+  runRenewing(world, 130);
+  t.equal(world.told('not-obeyed').length, 2, 'another one is told again');
+});
+
+t.test('decide() tells a holder whom nothing can stop so', async (t) => {
+  t.match(resultOf(leased({ processGroup: null }).renew()).unprotected, [{ code: 'no-actuator', id: LEASE_ID }]);
+  t.same(resultOf(leased().renew()).unprotected, []);
+});
+
+t.test(
+  'decide() keeps live leases through a restart: one full TTL from the first evaluation, once per start',
+  async (t) => {
+    const world = leased({ ttlMs: 60_000, maxDurationMs: 120_000 });
+    world.run(50);
+    world.restart({ downMs: 45_000 });
+    t.match(world.renew(), { kind: 'evaluation-too-old', ageSeconds: null }, 'nothing was evaluated yet');
+    world.inventory();
+    world.tick();
+    t.equal(world.lease.expiresAtMs, world.elapsedMs + 60_000);
+    t.equal(world.lease.endsAtMs, world.elapsedMs + 25_000, 'its maximum duration ran on');
+    world.run(20);
+    t.equal(world.lease.expiresAtMs, world.elapsedMs + 40_000, 'the second evaluation gives nothing');
+    world.run(10);
+    t.match(world.renew(), { kind: 'lease-ended', ended: { outcome: 'revoked' } });
+  },
+);
+
+t.test("decide() lapses a lease from before the machine's reboot", async (t) => {
+  const world = leased();
+  world.restart({ settings: { bootId: 'boot-2' } });
+  t.match(world.renew(), { kind: 'lease-ended', ended: { outcome: 'lapsed', reason: /machine was started anew/ } });
+  t.match(
+    [...world.durable.keys()].filter((key) => key.includes(LEASE_ID)),
+    [`ended/${LEASE_ID}`],
+  );
+});
+
+t.test('decide() grants no more than 5,000 leases at once, and a stop ends them all in one short step', async (t) => {
+  const world = leased({ ttlMs: 20_000 });
+  const many = (): Map<string, Lease> =>
+    new Map(Array.from({ length: 5_000 }, (_, n) => [`lease-${n}`, { ...lease, id: `lease-${n}` }]));
+  const { lease } = world;
+  world.state = { ...world.state, leases: many() };
+  t.same(world.askLease({ id: 'one more' }), { kind: 'lease-limit', limit: 5_000 });
+  const full = world.state;
+  // Nothing is stopped before the step is decided: work that grows with the square of the leases would delay the kill.
+  for (const end of ['lapse', 'stop'] as const) {
+    world.state = full;
+    const startedMs = performance.now();
+    if (end === 'stop') world.stop();
+    else {
+      world.pass(20_000);
+      world.submit({ kind: 'clock-looked' });
+    }
+    const tookMs = performance.now() - startedMs;
+    t.equal(world.state.leases.size, 0, end);
+    t.equal(world.state.endedLeases.size, 1_000, 'what is remembered of them is bounded');
+    t.ok(tookMs < 2_000, `${end} took ${Math.round(tookMs)} ms`);
+    t.comment(`${end} took ${Math.round(tookMs)} ms`);
+    world.elapsedMs = full.lastNowMs;
+  }
+});
+
+t.test("isLeaseOn() is where the lease's nodes are, else its pods, its process group, or everywhere", async (t) => {
+  const base = leased().lease;
+  const pod = (node: string, leaseId?: string) => ({
+    kind: 'pod' as const,
+    node,
+    name: 'a/b',
+    ...(leaseId && { leaseId }),
+  });
+  const sees = (...workloads: WorkloadInventory['workloads']): WorkloadInventory => ({ workloads, seesPods: true });
+  const blind: WorkloadInventory = { workloads: [], seesPods: false };
+  const free = { ...base, processGroup: null };
+  const rows: [string, Lease, WorkloadInventory, string[]][] = [
+    ['named nodes count as they are', { ...free, nodes: ['b'] }, sees(pod('c', base.id)), ['b']],
+    ['its own pods', free, sees(pod('b', base.id), pod('c'), pod('d', 'another')), ['b']],
+    ['else labelled ones', free, sees(pod('b'), pod('c')), ['b', 'c']],
+    ['nowhere while there are none', free, sees(), []],
+    ['its process group', base, blind, ['local']],
+    ['its process group, although pods are seen', base, sees(pod('b')), ['local']],
+    ['both', base, sees(pod('b', base.id)), ['b', 'local']],
+    ['everywhere where no inventory can tell', free, blind, ['b', 'c', 'd', 'local']],
+  ];
+  for (const [name, lease, inventory, expected] of rows) {
+    t.same(
+      ['b', 'c', 'd', 'local'].filter((node) => isLeaseOn(lease, node, inventory, 'local')),
+      expected,
+      name,
+    );
+  }
+});
+
+t.test("decide() tells the holder of a node's lease nothing of other nodes", async (t) => {
+  const settings = worldSettings({
+    nodes: new Map([
+      [NODE, nodeSettings()],
+      ['other', nodeSettings()],
+    ]),
+  });
+  const world = DomainWorld.running(settings, {
+    [NODE]: coolNode(),
+    other: { ...coolNode(), gpus: { 'GPU-c': coolGpu() } },
+  });
+  world.askLease({ nodes: ['other'] });
+  world.gpu(GPU_A).temperatureC = 82;
+  world.run(10);
+  t.match(world.renew(), { result: { action: 'PROCEED', scope: { kind: 'nodes', nodes: ['other'] } } });
+  t.match(world.result, { action: 'WAIT_COOLDOWN' });
+});

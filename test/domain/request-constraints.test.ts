@@ -1,0 +1,82 @@
+// Limits that a request brings: stricter ones hold, looser ones are named, and none of them stops anybody else.
+import t from 'tap';
+import { parseConstraints, type SafetyConstraints } from '../../src/domain/constraints.ts';
+import type { Answer, LeaseRequest } from '../../src/domain/events.ts';
+import type { SafetyResult } from '../../src/domain/result.ts';
+import { DomainWorld, LEASE_ID, NODE, worldSettings } from '../support/domain-world.ts';
+
+const constraintsOf = (input: unknown): Pick<LeaseRequest, 'constraints' | 'constraintKeys'> => {
+  const parsed = parseConstraints(input);
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
+  return { constraints: parsed.constraints, constraintKeys: parsed.given };
+};
+
+/** A world with one live lease. */
+function leased(request: Partial<LeaseRequest> = {}, settings = worldSettings()): DomainWorld {
+  const world = DomainWorld.running(settings);
+  const answer = world.askLease(request);
+  if (answer.kind !== 'granted') throw new Error(`the lease was answered ${answer.kind}`);
+  world.effects = [];
+  return world;
+}
+
+const resultOf = (answer: Answer): SafetyResult => {
+  if (!('result' in answer)) throw new Error(`answered ${answer.kind}, without a result`);
+  return answer.result;
+};
+
+t.test(
+  'decide() judges a preflight by the stricter limit of each cell, names the looser, and trips nothing by them',
+  async (t) => {
+    const world = DomainWorld.running();
+    const asked = constraintsOf({
+      gpu: { temperatureC: { warning: 50, hardStop: 54 }, powerW: { warning: 280, hardStop: 290 } },
+    });
+    const answer = world.preflight(asked);
+    t.match(answer, { result: { safe: false, action: 'WAIT_COOLDOWN', interlock: { state: 'clear' } } });
+    t.match(answer.result.findings[0], { code: 'over-hard-stop', limit: 54 });
+    t.same(
+      answer.result.unprotected.filter((item) => item.code === 'constraint-ignored').map((item) => item.name),
+      ['gpu.powerW.warning'],
+      'only what is looser than the limit in force',
+    );
+    t.equal(world.state.trips.size, 0);
+    t.ok(world.preflight().result.safe, 'others are judged as before');
+    t.notOk(world.preflight(constraintsOf({ gpu: { powerW: { warning: 100, hardStop: 110 } } })).result.safe);
+    t.equal(world.state.trips.size, 0, 'a power, too');
+  },
+);
+
+t.test('decide() still aborts a preflight with constraints of its own by the limits in force', async (t) => {
+  const world = DomainWorld.running();
+  world.gpu().temperatureC = 86;
+  world.pass(2_000);
+  t.match(world.preflight(constraintsOf({ gpu: { temperatureC: { warning: 50, hardStop: 54 } } })), {
+    isTripped: true,
+    result: { action: 'ABORT' },
+  });
+});
+
+t.test('decide() protects a live lease by the constraints that it brought, down to their own hard stop', async (t) => {
+  const strict = constraintsOf({ gpu: { temperatureC: { warning: 60, hardStop: 65 } } });
+  const world = leased({ ...strict, intensity: 0.5 });
+  world.gpu().temperatureC = 61;
+  world.run(10);
+  t.match(world.renew(), { result: { action: 'WAIT_COOLDOWN' } });
+  world.gpu().temperatureC = 65;
+  world.run(10);
+  t.match(world.state.trips.get(world.tripId), { cause: 'hard-stop', reason: /65 °C, hard stop is 65 °C/ });
+  t.match(world.renew(), { kind: 'lease-ended', ended: { outcome: 'stopped' } });
+});
+
+t.test("decide() drops a lease's constraints with the lease, and keeps looser ones out of force", async (t) => {
+  const world = leased(constraintsOf({ gpu: { temperatureC: { warning: 60, hardStop: 100 } } }));
+  t.match(resultOf(world.renew()).unprotected, [{ code: 'constraint-ignored', name: 'gpu.temperatureC.hardStop' }]);
+  t.same(world.state.nodes.get(NODE)?.limits.constraints.gpu.temperatureC.hardStop, 85);
+  world.run(10);
+  const inForce = (): SafetyConstraints | undefined => world.state.nodes.get(NODE)?.limits.constraints;
+  t.same(inForce()?.gpu.temperatureC, { warning: 60, hardStop: 85 });
+  world.submit({ kind: 'release-asked', leaseId: LEASE_ID, identity: 'local' });
+  world.run(10);
+  t.same(inForce()?.gpu.temperatureC, { warning: 80, hardStop: 85 });
+});

@@ -1,0 +1,427 @@
+// From raw numbers to readings over time: what is no number, who is who, what repeats itself, and what falls too fast.
+import t from 'tap';
+import {
+  EMPTY_REPORT,
+  type Quantity,
+  type RawReading,
+  readingKey,
+  type SourceReport,
+  type Witness,
+} from '../../src/domain/reading.ts';
+import { cpuPowerOf } from '../../src/domain/samples.ts';
+import { type SourceWatch, type Track, watchSource, witnessOf } from '../../src/domain/tracking.ts';
+
+const GPU = 'GPU-0';
+const STALE_AFTER_MS = 30_000;
+const S = 1_000;
+
+const gpuTemperature = (value: number | null, more: Partial<RawReading> = {}): RawReading => ({
+  component: 'gpu',
+  id: GPU,
+  quantity: 'temperature',
+  value,
+  origin: 'temperature.gpu',
+  ...more,
+});
+const gpuPower = (value: number | null, more: Partial<RawReading> = {}): RawReading => ({
+  ...gpuTemperature(value, more),
+  quantity: 'power',
+  origin: 'power.draw',
+});
+const energy = (value: number): Witness => ({ of: { gpu: GPU }, name: 'energy counter', value });
+const nodeTime = (value: number): Witness => ({ of: 'source', name: 'node_time_seconds', value });
+
+interface Look {
+  readings?: RawReading[];
+  witnesses?: Witness[];
+  fails?: boolean;
+  more?: Partial<SourceReport>;
+}
+
+function report(atMs: number, look: Look): SourceReport {
+  return {
+    ...EMPTY_REPORT,
+    source: 'fake',
+    node: 'bizon1',
+    startedAtMs: atMs,
+    finishedAtMs: atMs,
+    outcome: look.fails
+      ? { kind: 'failed', cause: 'timeout', detail: 'no answer within 8000 ms' }
+      : { kind: 'answered' },
+    readings: look.readings ?? [],
+    witnesses: look.witnesses ?? [],
+    ...look.more,
+  };
+}
+
+/** A source that is looked at again and again. */
+class Watched {
+  watch: SourceWatch | null = null;
+  look(atS: number, look: Look): this {
+    this.watch = watchSource(this.watch, report(atS * S, look), STALE_AFTER_MS);
+    return this;
+  }
+  get now(): SourceWatch {
+    if (!this.watch) throw new Error('not looked at yet');
+    return this.watch;
+  }
+  track(
+    quantity: Quantity = 'temperature',
+    id: string | undefined = GPU,
+    component: RawReading['component'] = 'gpu',
+  ): Track {
+    const track = this.now.tracks.get(readingKey(component, id, quantity));
+    if (!track) throw new Error(`there is no ${component}/${quantity}`);
+    return track;
+  }
+  /** `valid`, or the cause of what is missing. */
+  cause(quantity: Quantity = 'temperature'): string {
+    const { state } = this.track(quantity);
+    return state.kind === 'valid' ? 'valid' : state.cause;
+  }
+}
+
+t.test('watchSource() takes the worst of duplicates that are possible numbers', async (t) => {
+  const source = new Watched();
+  source.look(0, {
+    readings: [
+      gpuTemperature(61),
+      gpuTemperature(84),
+      gpuTemperature(511),
+      gpuTemperature(Number.NaN),
+      gpuTemperature(70),
+    ],
+  });
+  t.equal(source.track().value, 84);
+  source.look(10, { readings: [gpuTemperature(511), gpuTemperature(null)] });
+  t.equal(source.cause(), 'invalid', 'and is missing when none is');
+  source.look(20, { readings: [gpuTemperature(99, { informational: true }), gpuTemperature(60)] });
+  t.equal(source.track().value, 60, 'what is shown only is not judged');
+});
+
+t.test('watchSource() refuses a stamp that is older than staleAfter, or over 5 s ahead, or no number', async (t) => {
+  const stamped = (sampledAtMs: number): string =>
+    new Watched().look(100, { readings: [gpuTemperature(60, { sampledAtMs })] }).cause();
+  t.equal(stamped(70_000), 'valid');
+  t.equal(stamped(69_999), 'stale');
+  t.equal(stamped(-1), 'stale');
+  t.equal(stamped(105_000), 'valid');
+  t.equal(stamped(105_001), 'invalid');
+  t.equal(stamped(Number.NaN), 'invalid');
+  t.equal(stamped(Infinity), 'invalid');
+});
+
+t.test('watchSource() keeps the last good reading of a source that fails, and since when it has failed', async (t) => {
+  const source = new Watched().look(0, { readings: [gpuTemperature(60)] });
+  source.look(10, { fails: true }).look(20, { fails: true });
+  t.match(source.track(), { state: { kind: 'valid' }, value: 60, atMs: 0 });
+  t.match(source.now.failure, { cause: 'timeout', sinceMs: 10 * S });
+  source.look(30, { readings: [gpuTemperature(61)] });
+  t.equal(source.now.failure, null);
+});
+
+t.test(
+  'watchSource() counts an answer without any family that it gave before as a failure, not as absence',
+  async (t) => {
+    const source = new Watched().look(0, { readings: [gpuTemperature(60), gpuPower(120)] });
+    source.look(10, { readings: [] });
+    t.match(source.now.failure, { cause: 'empty' });
+    t.equal(source.cause(), 'valid', 'its last good readings count on');
+    source.look(20, { readings: [gpuTemperature(60, { quantity: 'memory', value: 0.3 })] });
+    t.match(source.now.failure, { cause: 'empty' }, 'another family than before is none of them');
+    source.look(30, { readings: [gpuPower(120)] });
+    t.equal(source.now.failure, null, 'one of them is an answer');
+    t.equal(source.cause(), 'gone', 'and what it leaves out is missing at once');
+    t.equal(new Watched().look(0, { readings: [] }).now.failure, null, 'a source that never gave anything answers');
+    const explicit = new Watched()
+      .look(0, { readings: [gpuTemperature(60)] })
+      .look(2, { readings: [gpuTemperature(null)] });
+    t.equal(explicit.cause(), 'no-sensor', 'a reading that is said to be absent is absent at once');
+  },
+);
+
+t.test('watchSource() makes an invalid reading missing at once and never remembers it as a value', async (t) => {
+  const source = new Watched().look(0, { readings: [gpuTemperature(56)] });
+  for (const value of [511, Number.NaN, 0, -3, Infinity]) {
+    source.look(10, { readings: [gpuTemperature(value)] });
+    t.equal(source.cause(), 'invalid', String(value));
+    t.equal(source.track().value, 56, 'the last good value stands for the comparison with the next');
+  }
+});
+
+t.test('watchSource() calls everything frozen once a witness has stood still for staleAfter, not before', async (t) => {
+  const source = new Watched().look(0, { readings: [gpuTemperature(60)], witnesses: [energy(5)] });
+  source.look(10, { readings: [gpuTemperature(60)], witnesses: [energy(6)] });
+  source.look(39.999, { readings: [gpuTemperature(60)], witnesses: [energy(6)] });
+  t.equal(source.cause(), 'valid');
+  source.look(40, { readings: [gpuTemperature(60)], witnesses: [energy(6)] });
+  t.equal(source.cause(), 'frozen');
+  source.look(42, { readings: [gpuTemperature(63)], witnesses: [energy(6)] });
+  t.equal(source.cause(), 'frozen', 'a witness that moved once goes on being one');
+  source.look(44, { readings: [gpuTemperature(63)], witnesses: [energy(7)] });
+  t.equal(source.cause(), 'valid', 'and ends the freeze when it moves');
+});
+
+t.test('watchSource() lets the clock of a source vouch for all of it', async (t) => {
+  const cpu: RawReading = { component: 'cpu', id: 'coretemp-0', quantity: 'temperature', value: 50, origin: 'hwmon' };
+  const source = new Watched();
+  for (const [atS, clock] of [
+    [0, 1],
+    [10, 2],
+    [20, 2],
+    [40, 2],
+  ] as const) {
+    source.look(atS, { readings: [gpuTemperature(60), cpu], witnesses: [nodeTime(clock)] });
+  }
+  t.equal(source.cause(), 'frozen');
+  t.match(source.track('temperature', 'coretemp-0', 'cpu').state, { cause: 'frozen' });
+});
+
+t.test('watchSource() takes a counter at 0 for no witness, at first and after a fall to 0', async (t) => {
+  const zero = new Watched();
+  for (let atS = 0; atS <= 50; atS += 10) zero.look(atS, { readings: [gpuTemperature(60)], witnesses: [energy(0)] });
+  t.equal(zero.cause(), 'valid');
+  t.equal(witnessOf(zero.now, gpuTemperature(60)), null);
+  const fallen = new Watched().look(0, { readings: [gpuTemperature(60)], witnesses: [energy(8)] });
+  for (let atS = 10; atS <= 60; atS += 10) fallen.look(atS, { readings: [gpuTemperature(60)], witnesses: [energy(0)] });
+  t.equal(fallen.cause(), 'valid');
+  t.equal(witnessOf(fallen.now, gpuTemperature(60)), null);
+});
+
+t.test('watchSource() drops a witness that was never seen to move while a temperature or a power did', async (t) => {
+  for (const moving of [
+    (n: number) => [gpuTemperature(60 + n)],
+    (n: number) => [gpuTemperature(60), gpuPower(100 + n)],
+  ]) {
+    const source = new Watched();
+    for (let atS = 0; atS <= 60; atS += 10) source.look(atS, { readings: moving(atS / 10), witnesses: [energy(5)] });
+    t.equal(source.cause(), 'valid');
+    t.equal(witnessOf(source.now, gpuTemperature(60)), null);
+  }
+  const still = new Watched();
+  for (let atS = 0; atS <= 30; atS += 10) still.look(atS, { readings: [gpuTemperature(60)], witnesses: [energy(5)] });
+  t.equal(still.cause(), 'frozen', 'while nothing else moves it is one');
+});
+
+t.test('watchSource() falls back to the clock of the source where a card has a dead counter', async (t) => {
+  const source = new Watched();
+  for (let atS = 0; atS <= 10; atS += 10) {
+    source.look(atS, { readings: [gpuTemperature(60)], witnesses: [energy(0), nodeTime(atS)] });
+  }
+  t.match(witnessOf(source.now, gpuTemperature(60)), { name: 'node_time_seconds', everChanged: true });
+});
+
+/** Looks every 10 s from 0 to `untilS` at a card without a witness. */
+function steady(
+  untilS: number,
+  temperatureC: number,
+  powerW: (atS: number) => number,
+  witness?: (atS: number) => number,
+): Watched {
+  const source = new Watched();
+  for (let atS = 0; atS <= untilS; atS += 10) {
+    const witnesses = witness ? [energy(witness(atS))] : [];
+    source.look(atS, { readings: [gpuTemperature(temperatureC), gpuPower(powerW(atS))], witnesses });
+  }
+  return source;
+}
+
+t.test(
+  'watchSource() calls a pair that is bit-identical for 60 s at 50 W or more frozen, where nothing vouches for it',
+  async (t) => {
+    t.equal(steady(50, 61, () => 287.412).cause(), 'valid', 'not yet');
+    const frozen = steady(60, 61, () => 287.412);
+    t.same([frozen.cause(), frozen.cause('power')], ['frozen', 'frozen']);
+    t.equal(steady(60, 61, () => 50.5).cause(), 'frozen', 'just over 50 W');
+    t.equal(steady(600, 61, () => 49.9).cause(), 'valid', 'idle cards repeat themselves');
+    t.equal(steady(290, 61, () => 287).cause(), 'valid', 'whole watts repeat for longer');
+    t.equal(steady(300, 61, () => 287).cause(), 'frozen');
+    t.equal(
+      steady(
+        600,
+        61,
+        () => 287.412,
+        (atS) => atS + 1,
+      ).cause(),
+      'valid',
+      'a witness that moves outweighs it',
+    );
+    t.equal(
+      steady(
+        60,
+        61,
+        () => 287.412,
+        () => 0,
+      ).cause(),
+      'frozen',
+      'a counter at 0 does not',
+    );
+    t.equal(steady(200, 61, (atS) => 287.412 + atS / 10).cause(), 'valid', 'moving power is alive');
+    frozen.look(70, { readings: [gpuTemperature(61), gpuPower(286.9)] });
+    t.same([frozen.cause(), frozen.cause('power')], ['valid', 'valid'], 'until either moves');
+  },
+);
+
+t.test(
+  'watchSource() calls a temperature stuck that stands still for 120 s while mean power rose by 100 W',
+  async (t) => {
+    const ramp = (riseW: number) => (atS: number) => (atS < 60 ? 30 + (atS % 7) / 10 : 30 + riseW + (atS % 7) / 10);
+    t.equal(steady(110, 28, ramp(265)).cause(), 'valid', 'not before two minutes');
+    const stuck = steady(120, 28, ramp(265));
+    t.equal(stuck.cause(), 'frozen');
+    t.equal(stuck.cause('power'), 'valid', 'its power is alive');
+    t.equal(steady(120, 28, (atS) => (atS < 60 ? 30 : 129)).cause(), 'valid', '99 W are no proof');
+    t.equal(steady(120, 28, (atS) => (atS < 60 ? 30 : 130)).cause(), 'frozen', '100 W are');
+    t.equal(steady(120, 28, ramp(265), (atS) => atS + 1).cause(), 'frozen', 'a moving counter does not excuse it');
+    for (let atS = 130; atS <= 400; atS += 10)
+      stuck.look(atS, { readings: [gpuTemperature(28), gpuPower(295.5 + (atS % 7) / 10)] });
+    t.equal(stuck.cause(), 'frozen', 'it stays stuck while power stays up');
+    stuck.look(410, { readings: [gpuTemperature(29), gpuPower(295.5)] });
+    t.equal(stuck.cause(), 'valid', 'until it moves');
+  },
+);
+
+t.test('watchSource() finds a stuck sensor that had stood still for long before the load came', async (t) => {
+  // A sensor stuck at 28 °C: nine idle minutes, then 295 W.
+  const source = steady(600, 28, (atS) => (atS < 540 ? 30 : 295));
+  t.equal(source.cause(), 'frozen');
+  t.equal(steady(550, 28, (atS) => (atS < 540 ? 30 : 295)).cause(), 'valid', 'a few seconds of load are not');
+});
+
+t.test('watchSource() finds a stuck CPU by the power of all packages together', async (t) => {
+  const source = new Watched();
+  for (let atS = 0; atS <= 120; atS += 10) {
+    const watts = atS < 60 ? 20 : 75;
+    const cpu = (id: string, quantity: Quantity, value: number): RawReading => ({
+      component: 'cpu',
+      id,
+      quantity,
+      value,
+      origin: 'rapl',
+    });
+    source.look(atS, {
+      readings: [cpu('chip', 'temperature', 40), cpu('p0', 'power', watts), cpu('p1', 'power', watts)],
+    });
+  }
+  t.match(source.track('temperature', 'chip', 'cpu').state, { cause: 'frozen' });
+});
+
+const falling = (toC: number, powers: readonly [number | null, number | null]): Watched => {
+  const look = (temperatureC: number, powerW: number | null): Look => ({
+    readings: [gpuTemperature(temperatureC), ...(powerW === null ? [] : [gpuPower(powerW)])],
+  });
+  return new Watched().look(0, look(78, powers[0])).look(10, look(toC, powers[1]));
+};
+
+t.test('watchSource() disbelieves a fall of over 40 °C in 10 s where power is read and did not fall', async (t) => {
+  t.equal(falling(38, [290, 291]).cause(), 'valid', '40.0 °C');
+  t.equal(falling(37.9, [290, 291]).cause(), 'implausible-fall', '40.1 °C');
+  t.equal(falling(24, [290, 100]).cause(), 'valid', 'its power fell with it');
+  t.equal(falling(24, [null, null]).cause(), 'valid', 'its power is not read');
+  t.equal(falling(24, [290, null]).cause(), 'valid', 'its power is not read now');
+});
+
+t.test(
+  'watchSource() believes an impossible fall once a second, newer sample says it, and not the same one again',
+  async (t) => {
+    const look = (sampledAtMs: number, temperatureC: number): Look => ({
+      readings: [gpuTemperature(temperatureC, { sampledAtMs }), gpuPower(291, { sampledAtMs })],
+    });
+    const source = new Watched().look(0, look(0, 78)).look(10, look(10_000, 24));
+    t.equal(source.cause(), 'implausible-fall');
+    source.look(12, look(10_000, 24));
+    t.equal(source.cause(), 'implausible-fall', 'the same sample again confirms nothing');
+    source.look(14, look(12_000, 23));
+    t.equal(source.cause(), 'valid');
+    t.equal(source.track().value, 23);
+    const back = new Watched().look(0, look(0, 78)).look(10, look(10_000, 24)).look(12, look(12_000, 77));
+    t.equal(back.cause(), 'valid', 'a sensor that comes back is believed at once');
+    t.notOk(back.track().jumped, 'and its return is no jump from a value that was never believed');
+  },
+);
+
+t.test('watchSource() marks a rise of over 40 °C in 10 s as a jump until the next sample', async (t) => {
+  const rise = (toC: number, atS = 10): boolean =>
+    new Watched()
+      .look(0, { readings: [gpuTemperature(41)] })
+      .look(atS, { readings: [gpuTemperature(toC)] })
+      .track().jumped;
+  t.notOk(rise(81));
+  t.ok(rise(81.1));
+  t.ok(rise(81.1, 2), 'faster is no easier');
+  t.notOk(rise(101, 20), 'twice the time may rise twice as far');
+  const source = new Watched().look(0, { readings: [gpuTemperature(41)] }).look(10, { readings: [gpuTemperature(90)] });
+  t.notOk(source.look(12, { readings: [gpuTemperature(91)] }).track().jumped);
+});
+
+t.test('watchSource() ages a repeated sample by its witness: asking often makes it no newer', async (t) => {
+  const source = new Watched();
+  source.look(0, { readings: [gpuTemperature(60)], witnesses: [energy(1)] });
+  source.look(10, { readings: [gpuTemperature(60)], witnesses: [energy(2)] });
+  source.look(20, { readings: [gpuTemperature(60)], witnesses: [energy(2)] });
+  t.equal(source.track().atMs, 10 * S);
+  source.look(22, { readings: [gpuTemperature(61)], witnesses: [energy(2)] });
+  t.equal(source.track().atMs, 22 * S, 'a value that differs is new whatever a coarse counter says');
+  const coarse = new Watched().look(0, { readings: [gpuTemperature(60, { sampledAtMs: 0 })] });
+  coarse.look(1, { readings: [gpuTemperature(86, { sampledAtMs: 0 })] });
+  t.equal(coarse.track().value, 86, 'and so is one under a stamp that is too coarse to tell');
+});
+
+/** Looks every 10 s at a source whose witness moves at these times, and gives the update period after each look. */
+function periods(changesS: readonly number[], untilS: number): (number | null)[] {
+  const source = new Watched();
+  const seen: (number | null)[] = [];
+  for (let atS = 0; atS <= untilS; atS += 10) {
+    const counter = 1 + changesS.filter((changeS) => changeS <= atS).length;
+    source.look(atS, { readings: [gpuTemperature(60)], witnesses: [energy(counter)] });
+    seen.push(source.now.updatePeriodMs);
+  }
+  return seen;
+}
+
+t.test(
+  'watchSource() tells the update period of a source from its witness, whatever the rhythm of the looks',
+  async (t) => {
+    const every = (s: number, offsetS = 0): number[] => Array.from({ length: 40 }, (_, n) => offsetS + n * s);
+    t.equal(periods(every(5), 200).at(-1), null, 'one that moves at every look is as fast as we can tell');
+    t.equal(periods(every(30, 1), 300).at(-1), 30 * S);
+    // 30 s with some jitter shows as 20 and 40; the mean does not let a start slip through in between.
+    const jittered = periods([9, 41, 69, 101, 129, 161, 189], 200).slice(8);
+    for (const period of jittered) t.ok(period !== null && period >= 25 * S, String(period));
+    const repaired = periods([1, 31, 61, 91, ...every(5, 95)], 300);
+    t.equal(repaired.at(9), 30 * S);
+    t.equal(repaired.at(-1), null, 'a source that was made faster is fast from then on');
+  },
+);
+
+t.test('watchSource() sees a CPU stuck under load by the power that another source tells', async (t) => {
+  const cpu: RawReading = {
+    component: 'cpu',
+    id: 'coretemp-0',
+    quantity: 'temperature',
+    value: 40,
+    origin: 'coretemp',
+  };
+  const power = (value: number): RawReading => ({ ...cpu, id: 'package-0', quantity: 'power', value, origin: 'RAPL' });
+  const report = (source: string, atMs: number, readings: readonly RawReading[]): SourceReport => ({
+    ...EMPTY_REPORT,
+    source,
+    node: 'n',
+    startedAtMs: atMs,
+    finishedAtMs: atMs,
+    outcome: { kind: 'answered' },
+    readings,
+  });
+  const causeAfter = (riseW: number): string => {
+    let watch: SourceWatch | null = null;
+    for (let atS = 0; atS <= 120; atS += 10) {
+      const machine = report('local-machine', atS * S, [cpu]);
+      const rapl = report('system-power', atS * S, [power(60), power(atS < 60 ? 20 : 20 + riseW)]);
+      watch = watchSource(watch, machine, STALE_AFTER_MS, cpuPowerOf([machine, rapl]));
+    }
+    const state = watch?.tracks.get(readingKey('cpu', 'coretemp-0', 'temperature'))?.state;
+    return state?.kind === 'missing' ? state.cause : 'valid';
+  };
+  t.equal(causeAfter(139), 'valid', 'the highest of a package counts once: 60 to 159 W is 99 W more');
+  t.equal(causeAfter(140), 'frozen');
+});
