@@ -1,0 +1,53 @@
+// The configuration as `serve` and `check` take it: from --config, the environment and their own flags. Faults end the
+// command, all of them told.
+import { type Config, ENVIRONMENT_VARIABLES, explainProblems, loadConfig } from '../config.ts';
+import { CommandFailed, EXIT, type Io } from './io.ts';
+import { tableOf } from './layout.ts';
+
+export interface ConfigValues {
+  readonly config?: string | undefined;
+  readonly host?: string | undefined;
+  readonly port?: string | undefined;
+  readonly 'state-dir'?: string | undefined;
+  readonly source?: string | undefined;
+  readonly 'log-level'?: string | undefined;
+}
+
+export interface Loaded {
+  readonly config: Config;
+  readonly warnings: readonly string[];
+  /** The file that was read; `null`: none. */
+  readonly file: string | null;
+}
+
+/** Exit code 2 when only flags are wrong, else 1. */
+export function loadFor({ config: file, ...flags }: ConfigValues, io: Io): Loaded {
+  const { env, hostname, homeDir } = io;
+  const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
+  const loaded = loadConfig({ ...(file !== undefined && { file }), env, flags: given, hostname, homeDir });
+  if (loaded.ok) return loaded;
+  const areFlags = loaded.problems.every(({ source }) => source === 'flag');
+  throw new CommandFailed(explainProblems(loaded.problems, loaded.file), areFlags ? EXIT.usage : EXIT.error);
+}
+
+/** The table of variables for help texts. */
+export function environmentHelp(): string {
+  const rows = ENVIRONMENT_VARIABLES.map(({ name, key }) => [name, key]);
+  return tableOf([['VSF_SAFETY_CONFIG', 'the file, as --config'], ...rows], (text) => text).join('\n');
+}
+
+/** What this version takes in a configuration and does not act on; `null` where there is nothing of it. */
+export function notReadYet(config: Config): string | null {
+  const { source, nodes, discovery, auth, kubernetes } = config;
+  const found = [
+    ...(source === 'exporters' || source === 'prometheus' ? [`source: ${source}`] : []),
+    ...(nodes.some(({ endpoints }) => endpoints.length > 0) ? ['nodes[].endpoints'] : []),
+    ...(discovery.kubernetes ? ['discovery.kubernetes'] : []),
+    ...(auth.kubernetes ? ['auth.kubernetes'] : []),
+    ...(kubernetes.enabled === true ? ['kubernetes.enabled: true'] : []),
+    ...(kubernetes.kubeconfig !== null && kubernetes.enabled !== false ? ['kubernetes.kubeconfig'] : []),
+  ];
+  if (found.length === 0) return null;
+  const listed = found.join(', ');
+  return `Cannot start: this version does not act on ${listed} yet, and would protect less than the configuration says`;
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env node
+// The program `vsf-safety`: hands the real process to the command line, and its answer to the shell.
+import { homedir, hostname } from 'node:os';
+import { systemClock } from '../clock.ts';
+import { processEnvironment } from '../config.ts';
+import { runCli } from './cli.ts';
+
+// `vsf-safety status | head`: whoever read us has gone, and that is no mistake.
+for (const output of [process.stdout, process.stderr]) {
+  output.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(0);
+  });
+}
+
+/** A user without a home, as in many containers, has no default state folder; the service then says so itself. */
+function homeDir(): string {
+  try {
+    return homedir();
+  } catch {
+    return '/';
+  }
+}
+
+process.exitCode = await runCli(process.argv.slice(2), {
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: processEnvironment,
+  clock: systemClock,
+  hostname: hostname(),
+  homeDir: homeDir(),
+  fetch,
+});

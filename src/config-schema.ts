@@ -1,0 +1,244 @@
+// Every key of the configuration: its shape, its bounds, and the rule that a wrong value is answered with. One schema
+// is what the file, the environment and the flags are all checked against, and where the names of the environment's
+// variables come from. Relations between keys are config-build.ts.
+//
+// Each leaf carries its `rule` as a sentence; whichever keyword of it fails, that sentence is what a person reads.
+// Nothing is marked as required and nothing has a default here: what is left out is decided where it is used.
+import { isIP } from 'node:net';
+import Type, { type Static, type TSchema } from 'typebox';
+import { REQUIREMENT_NAMES, type RequirementName } from './domain/settings.ts';
+
+export const ROLES = ['viewer', 'workload', 'operator'] as const;
+/** What a caller may do: each role includes those before it. */
+export type Role = (typeof ROLES)[number];
+
+export const SOURCES = ['local', 'exporters', 'prometheus', 'simulated'] as const;
+export type SourceName = (typeof SOURCES)[number];
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** What applies where the configuration says nothing. Durations in ms. */
+export const DEFAULTS = Object.freeze({
+  host: '127.0.0.1',
+  port: 8470,
+  intervalMs: 10_000,
+  fastIntervalMs: 2_000,
+  staleAfterMs: 30_000,
+  blindAbortAfterMs: 30_000,
+  bootGraceMs: 120_000,
+  namespace: 'vsf-safety',
+  /** As the rig of simulated.ts. */
+  simulatedGpus: 4,
+});
+
+const DURATION = /^(\d{1,9})(ms|s|m)$/;
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000 };
+
+/** Milliseconds of a duration such as `10s`, `500ms` or `2m`; `null` for any other text. */
+export function parseDuration(text: string): number | null {
+  const match = DURATION.exec(text);
+  if (!match) return null;
+  const [, amount = '', unit = ''] = match;
+  return Number(amount) * (UNIT_MS[unit] ?? 0);
+}
+
+/** A duration as a person would write it: `60000` is `60s`, `120000` is `2m`. */
+export function durationText(ms: number): string {
+  if (ms % 1000 !== 0) return `${ms}ms`;
+  return ms % 60_000 === 0 && ms > 60_000 ? `${ms / 60_000}m` : `${ms / 1000}s`;
+}
+
+const closed = { additionalProperties: false };
+
+const text = (rule: string, isValid: (value: string) => boolean) =>
+  Type.Optional(Type.Refine(Type.String({ rule }), isValid));
+const listOf = <T extends TSchema>(item: T, maxItems: number, what: string) =>
+  Type.Optional(Type.Array(item, { maxItems, rule: `must be a list of at most ${maxItems} ${what}` }));
+const choice = <const T extends readonly (string | boolean)[]>(values: T, rule = `must be ${orList(values)}`) =>
+  Type.Optional(Type.Unsafe<T[number]>({ enum: values, rule }));
+const flag = () => Type.Optional(Type.Boolean({ rule: 'must be true or false' }));
+const whole = (minimum: number, maximum: number) =>
+  Type.Optional(Type.Integer({ minimum, maximum, rule: `must be a whole number from ${minimum} to ${maximum}` }));
+const duration = (fromMs: number, toMs: number) =>
+  text(
+    `must be a duration from ${durationText(fromMs)} to ${durationText(toMs)}, written as 10s, 500ms or 2m`,
+    (value) => {
+      const ms = parseDuration(value);
+      return ms !== null && ms >= fromMs && ms <= toMs;
+    },
+  );
+
+function orList(values: readonly (string | boolean)[]): string {
+  return values.length < 2 ? values.join('') : `${values.slice(0, -1).join(', ')} or ${values.at(-1)}`;
+}
+
+const HOST_NAME = /^(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?$/i;
+const isHost = (value: string): boolean => isIP(value) !== 0 || HOST_NAME.test(value);
+/** Also the rule of Kubernetes for a namespace. */
+const isNamespace = (value: string): boolean => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(value);
+const isAbsolute = (value: string): boolean => /^\/[^\0]{0,4000}$/.test(value);
+
+/** What may name a node: no slash, since it stands in paths and keys; nothing that JavaScript or a shell reads as its own. */
+export const NODE_NAME_RULE =
+  'must be 1 to 253 letters, digits, dots, dashes and underscores, beginning with a letter or digit';
+export const isNodeName = (value: string): boolean => /^[a-z0-9][a-z0-9._-]{0,252}$/i.test(value);
+
+/** No user and password: addresses are shown in /status and in the log. */
+const HTTP_URL_RULE = 'must be an http:// or https:// address without user and password';
+function isHttpUrl(value: string): boolean {
+  if (!URL.canParse(value)) return false;
+  const { protocol, username, password, hostname } = new URL(value);
+  return (protocol === 'http:' || protocol === 'https:') && username === '' && password === '' && hostname !== '';
+}
+
+/** `169.254.0.0/16` and `fe80::/10`: where clouds keep their credentials; a range inside them could only hold that. */
+function isAllowedRange(value: string): boolean {
+  const [address = '', bits = '', ...rest] = value.split('/');
+  const family = isIP(address);
+  if (family === 0 || rest.length > 0 || !/^\d{1,3}$/.test(bits)) return false;
+  const isInLinkLocal =
+    family === 4
+      ? address.startsWith('169.254.') && Number(bits) >= 16
+      : /^fe[89ab]/i.test(address) && Number(bits) >= 10;
+  return Number(bits) <= (family === 4 ? 32 : 128) && !isInLinkLocal;
+}
+
+const requirement = (names: readonly RequirementName[]) =>
+  Type.Unsafe<RequirementName>({ enum: names, rule: `must be ${orList(names)}` });
+const GPU_REQUIREMENTS = REQUIREMENT_NAMES.filter((name) => name.startsWith('gpu-'));
+const requirements = () => listOf(requirement(REQUIREMENT_NAMES), REQUIREMENT_NAMES.length, 'names');
+/** A profile's name or its limits; its own parser reports on it (domain/constraints.ts). */
+const constraints = () => Type.Optional(Type.Unknown());
+const staleAfter = () => duration(1_000, 60_000);
+
+const GPU = Type.Object(
+  {
+    waive: listOf(requirement(GPU_REQUIREMENTS), GPU_REQUIREMENTS.length, 'names'),
+    ignore: flag(),
+  },
+  { ...closed, rule: 'must be a mapping with waive and ignore' },
+);
+
+const POWER = Type.Object(
+  {
+    // A board with fans, disks and network cards takes 50 to 300 W; 5 kW is a rack.
+    baseW: Type.Optional(Type.Number({ minimum: 0, maximum: 5000, rule: 'must be a number of watts from 0 to 5000' })),
+    psuEfficiency: Type.Optional(
+      Type.Number({ exclusiveMinimum: 0, maximum: 1, rule: 'must be a share over 0 and at most 1; 90 % is 0.9' }),
+    ),
+  },
+  { ...closed, rule: 'must be a mapping with baseW and psuEfficiency' },
+);
+
+const NODE = Type.Object(
+  {
+    name: text(NODE_NAME_RULE, isNodeName),
+    endpoints: listOf(Type.Refine(Type.String({ rule: HTTP_URL_RULE }), isHttpUrl), 32, 'addresses'),
+    // The largest machines carry 16; 64 leaves room and still catches a slip of the finger.
+    expectGpus: whole(0, 64),
+    constraints: constraints(),
+    waive: requirements(),
+    require: requirements(),
+    gpus: Type.Optional(
+      Type.Record(Type.String(), GPU, {
+        maxProperties: 64,
+        rule: 'must be a mapping from at most 64 GPUs to settings',
+      }),
+    ),
+    power: Type.Optional(POWER),
+    staleAfter: staleAfter(),
+    // AMD moved Tctl by 10, 20 or 27 °C on some chips. A larger value would hide a hot CPU.
+    tctlOffsetC: Type.Optional(
+      Type.Number({ minimum: 0, maximum: 27, rule: 'must be a number of degrees from 0 to 27 (AMD: 10, 20 or 27)' }),
+    ),
+    zfsCacheIsAvailable: flag(),
+  },
+  { ...closed, rule: 'must be a mapping with at least a name' },
+);
+
+const TOKEN = Type.Object(
+  {
+    role: choice(ROLES),
+    sha256: text('must be the SHA-256 of the token, 64 hex digits: printf %s "$TOKEN" | sha256sum', (value) =>
+      /^[0-9a-f]{64}$/i.test(value),
+    ),
+  },
+  { ...closed, rule: 'must be a mapping with role and sha256' },
+);
+
+const mapping = <T extends Record<string, TSchema>>(properties: T) =>
+  Type.Optional(
+    Type.Object(properties, { ...closed, rule: `must be a mapping with ${Object.keys(properties).join(', ')}` }),
+  );
+
+/** The whole configuration. */
+export const SCHEMA = Type.Object(
+  {
+    listen: mapping({
+      host: text('must be a host name or an IP address', isHost),
+      // 0 takes any free port.
+      port: whole(0, 65_535),
+      hosts: listOf(
+        Type.Refine(Type.String({ rule: 'must be a host name or an IP address, without a port' }), isHost),
+        64,
+        'host names',
+      ),
+    }),
+    // Relative to what? The latch must be found again by the next start, from wherever that happens.
+    stateDir: text('must be an absolute path', isAbsolute),
+    constraints: constraints(),
+    // Leases and renewals live by evaluations younger than 30 s.
+    interval: duration(1_000, 30_000),
+    fastInterval: duration(1_000, 30_000),
+    staleAfter: staleAfter(),
+    // A card without cooling passes from its warning to its hard stop in well under two minutes.
+    blindAbortAfter: duration(1_000, 120_000),
+    bootGrace: duration(0, 600_000),
+    tripScope: choice(['cluster', 'node']),
+    waive: requirements(),
+    require: requirements(),
+    source: choice(SOURCES),
+    // An evaluation of 5000 nodes must still fit into a tick.
+    nodes: listOf(NODE, 5000, 'nodes'),
+    prometheus: mapping({ url: text(HTTP_URL_RULE, isHttpUrl) }),
+    discovery: mapping({
+      kubernetes: flag(),
+      allow: listOf(
+        Type.Refine(
+          Type.String({ rule: 'must be an address range such as 10.0.0.0/8, and never a link-local one' }),
+          isAllowedRange,
+        ),
+        64,
+        'address ranges',
+      ),
+    }),
+    kubernetes: mapping({
+      enabled: choice(['auto', true, false]),
+      namespace: text('must be the name of a Kubernetes namespace', isNamespace),
+      namespaces: listOf(
+        Type.Refine(Type.String({ rule: 'must be the name of a Kubernetes namespace' }), isNamespace),
+        1000,
+        'namespaces',
+      ),
+      kubeconfig: Type.Optional(
+        Type.Refine(
+          Type.Unsafe<string | null>({ type: ['string', 'null'], rule: 'must be an absolute path, or null' }),
+          (value) => value === null || isAbsolute(value),
+        ),
+      ),
+    }),
+    auth: mapping({
+      tokens: listOf(TOKEN, 100, 'tokens'),
+      anonymous: choice(['none', 'viewer']),
+      kubernetes: flag(),
+    }),
+    simulated: mapping({ actOnRealWorkloads: flag(), gpus: whole(0, 32) }),
+    logLevel: choice(LOG_LEVELS),
+  },
+  { ...closed, rule: 'must be a mapping of keys to values' },
+);
+
+/** A configuration of the right shape: every value good by itself, nothing said of how they fit together. */
+export type ConfigInput = Static<typeof SCHEMA>;
+export type NodeInput = NonNullable<ConfigInput['nodes']>[number];

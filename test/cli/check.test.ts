@@ -1,0 +1,126 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { parse } from 'yaml';
+import { notReadYet } from '../../src/cli/load.ts';
+import { loadConfig } from '../../src/config.ts';
+import { vsfSafety } from '../support/command-line.ts';
+import { tempDir } from '../support/temp-dir.ts';
+
+t.test(
+  'check calls a simulated rig safe, with every reading against its limits, and says that it is simulated',
+  async (t) => {
+    const { code, out } = await vsfSafety(['check', '--source', 'simulated']);
+    t.equal(code, 0, out);
+    t.match(out, /^SAFE: PROCEED {2}SIMULATED/);
+    t.match(out, /^ {2}cpu temperature +\d+\.\d °C +90 °C +95 °C/m);
+    t.match(out, /^ {2}total power +\d+ W +2000 W +2200 W/m);
+    t.match(out, /Limits against the hardware\n.*280 W by its own power limit.*\n {4}to resolve: constraints/);
+    t.notMatch(out, /Looked for/);
+  },
+);
+
+t.test('check says what is missing, where it looked, and which lines would excuse the absence', async (t) => {
+  // One card is expected and the rig has none.
+  const folder = await tempDir(t);
+  const file = join(folder, 'safety.yaml');
+  writeFileSync(
+    file,
+    'source: simulated\nsimulated: { gpus: 0 }\nnodes: [ { name: rig, expectGpus: 1, waive: [ cpu ] } ]\n',
+  );
+  const { code, out } = await vsfSafety(['check', '--config', file, '--json']);
+  t.equal(code, 75);
+  const result = JSON.parse(out);
+  t.match(result, { safe: false, action: 'WAIT_COOLDOWN', simulated: true, nodes: [{ node: 'rig' }], warnings: [] });
+  t.ok(result.findings.some(({ code }: { code: string }) => code === 'reading-missing'));
+  const table = await vsfSafety(['check', '--config', file]);
+  t.match(table, { code: 75, out: /^NOT SAFE: WAIT_COOLDOWN/ });
+  t.match(table.out, /Looked for, and where\n {2}- simulated: /);
+});
+
+t.test('check on this machine proposes waivers that a configuration takes and that silence the absence', async (t) => {
+  const first = JSON.parse((await vsfSafety(['check', '--json'], { hostname: 'here' })).out);
+  const isAbsent = ({ required, missing }: { required?: boolean; missing?: string }): boolean =>
+    required === true && (missing === 'no-sensor' || missing === 'not-supported');
+  const absent = first.nodes[0].readings.filter(isAbsent);
+  t.equal(first.waivers === null, absent.length === 0, 'only where something is absent');
+  if (first.waivers === null) return;
+  t.type(parse(first.waivers), Object);
+  const file = join(await tempDir(t), 'safety.yaml');
+  writeFileSync(file, first.waivers);
+  const second = JSON.parse((await vsfSafety(['check', '--json', '--config', file], { hostname: 'here' })).out);
+  t.equal(second.waivers, null);
+  t.same(second.nodes[0].readings.filter(isAbsent), []);
+});
+
+t.test('check and serve refuse a configuration with faults before anything is read', async (t) => {
+  const file = join(await tempDir(t), 'safety.yaml');
+  writeFileSync(file, 'interval: 500ms\nsource: locl\n');
+  for (const name of ['check', 'serve']) {
+    const ran = await vsfSafety([name, '--config', file]);
+    t.match(ran, { code: 1, out: '', err: /2 faults:\n.*safety\.yaml:1:11 .*\n.*safety\.yaml:2:9 / });
+    t.match(await vsfSafety([name, '--config', '/nonexistent']), { code: 1, err: /nonexistent {2}does not exist/ });
+  }
+});
+
+t.test('notReadYet() names all that this version would not act on, and lets the rest pass', async (t) => {
+  const told = (text: string): string | null => {
+    const loaded = loadConfig({ text, env: {}, hostname: 'a', homeDir: '/' });
+    if (!loaded.ok) throw new Error(text);
+    return notReadYet(loaded.config);
+  };
+  const endpoints = 'nodes: [ { name: a, endpoints: [ "http://127.0.0.1:9100/metrics" ] } ]';
+  const cases: readonly [text: string, names: RegExp][] = [
+    ['source: prometheus\nprometheus: { url: "http://p" }', /source: prometheus/],
+    [`source: exporters\n${endpoints}`, /source: exporters, nodes\[\]\.endpoints/],
+    [endpoints, /endpoints/],
+    ['discovery: { kubernetes: true }', /discovery\.kubernetes/],
+    ['auth: { kubernetes: true }', /auth\.kubernetes/],
+    ['kubernetes: { enabled: true }', /kubernetes\.enabled: true/],
+    ['kubernetes: { kubeconfig: /k }', /kubernetes\.kubeconfig/],
+  ];
+  for (const [text, names] of cases) t.match(told(text), names);
+  for (const text of [
+    '',
+    'source: simulated',
+    'kubernetes: { enabled: false, kubeconfig: /k }',
+    'prometheus: { url: "http://p" }',
+  ]) {
+    t.equal(told(text), null, text);
+  }
+  const refused = await vsfSafety(['serve'], { env: { VSF_SAFETY_AUTH_KUBERNETES: 'true' } });
+  t.match(refused, { code: 1, out: '', err: /Cannot start: this version does not act on auth\.kubernetes yet/ });
+});
+
+t.test('config check explains every fault with its line, or shows the limits', async (t) => {
+  const folder = await tempDir(t);
+  const bad = join(folder, 'bad.yaml');
+  writeFileSync(bad, 'intervall: 5s\nlisten:\n  host: 0.0.0.0\n');
+  const refused = await vsfSafety(['config', 'check', bad]);
+  t.match(refused, {
+    code: 1,
+    out: '',
+    err: /2 faults:\n {2}\S+bad\.yaml:1:1 .*did you mean interval.*\n {2}\S+bad\.yaml:3:9 /,
+  });
+  const json = await vsfSafety(['config', 'check', bad, '--json']);
+  t.equal(json.code, 1);
+  t.match(JSON.parse(json.out), {
+    ok: false,
+    problems: [
+      { key: 'intervall', line: 1 },
+      { key: 'listen.host', line: 3 },
+    ],
+  });
+  t.match(await vsfSafety(['config', 'check', join(folder, 'none')]), { code: 1, err: /does not exist/ });
+
+  const good = join(folder, 'good.yaml');
+  writeFileSync(
+    good,
+    'source: prometheus\nprometheus: { url: "http://p" }\nnodes: [ { name: b, constraints: bizon1 } ]\n',
+  );
+  const shown = await vsfSafety(['config', 'check', good], { hostname: 'b', env: { VSF_SAFETY_INTERVAL: 'nonsense' } });
+  t.match(shown, { code: 0, err: '', out: /good\.yaml: good\n {2}warning: .*source: prometheus yet/ });
+  t.match(shown.out, /^ {2}LIMIT +EVERY NODE \(default\) +b \(bizon1\)$/m);
+  t.match(shown.out, /^ {2}GPU temperature +80 °C \/ 85 °C +75 °C \/ 80 °C$/m);
+  t.match(shown.out, /^ {2}memory +85 % +80 %$/m);
+});
