@@ -1,0 +1,328 @@
+// Config in, running parts out, and one `close` that takes them down in order. Used by the service, by `check` and by
+// tests; what listens to the network is put on top of it (serve.ts).
+import { randomBytes, randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Actuator } from './actuators/actuator.ts';
+import { createDrill } from './actuators/drill.ts';
+import { createLocalProcesses } from './actuators/local-processes.ts';
+import { createProcessTable, type ProcessTable } from './actuators/process-table.ts';
+import { type Clock, systemClock, withDeadline } from './clock.ts';
+import { type Config, processEnvironment, readBootId } from './config.ts';
+import { type Restored, restoreState } from './domain/durable.ts';
+import type { Answer } from './domain/events.ts';
+import { targetOf } from './domain/lease.ts';
+import type { SafetySettings } from './domain/settings.ts';
+import type { SafetyState } from './domain/state.ts';
+import type { StopEntry, StopOrder } from './domain/stop.ts';
+import { type Journal, type OpenedJournal, openJournal } from './journal.ts';
+import { Monitor } from './monitor.ts';
+import { createGpuSysfs } from './sources/gpu-sysfs.ts';
+import { createIpmiDcmi } from './sources/ipmi-dcmi.ts';
+import { createLocalMachine } from './sources/local-machine.ts';
+import { createNvidiaSmi } from './sources/nvidia-smi.ts';
+import { createPortableMachine } from './sources/portable-machine.ts';
+import { createSimulatedRig, type SimulatedRig } from './sources/simulated.ts';
+import type { Source } from './sources/source.ts';
+import { createSystemPower } from './sources/system-power.ts';
+import { openStateFolder, type StateFolder } from './state-folder.ts';
+import { type Log, Supervisor, type SupervisorParts } from './supervisor.ts';
+import { VERSION } from './version.ts';
+
+/** The running parts, as whatever serves them needs them. */
+export interface Assembled {
+  readonly kind: 'running';
+  readonly config: Config;
+  readonly instance: string;
+  readonly clock: Clock;
+  readonly supervisor: Supervisor;
+  readonly monitor: Monitor;
+  readonly journal: Journal;
+  readonly processTable: ProcessTable;
+  /** The rig behind `source: simulated`; `null` under every other source. */
+  readonly simulation: SimulatedRig | null;
+  readonly operatorToken: string;
+  readonly tokenFile: string;
+  readonly isFirstStart: boolean;
+  /** What the drill actuator would stop under `order`. */
+  runDrill(order: StopOrder): Promise<readonly StopEntry[]>;
+  /** Stops watching; what runs goes on running, and the latch stays on disk. */
+  close(): Promise<void>;
+}
+
+export type AssembleOutcome =
+  | Assembled
+  | { readonly kind: 'refused'; readonly exitCode: number; readonly message: string };
+
+export interface AssembleOptions {
+  readonly log: Log;
+  /** An invariant broke while running: workloads have been ordered to stop, and the process must end, non-zero. */
+  readonly onBroken: (error: unknown) => void;
+  readonly clock?: Clock;
+  /** Test seam of the supervisor: called between the steps of each event. */
+  readonly onStep?: SupervisorParts['onStep'];
+  /** Where /proc, /sys and k3s' files are looked for. Default `/`. */
+  readonly root?: string;
+}
+
+/** An actuator that does not answer by then has an unknown inventory. */
+const INVENTORY_TIMEOUT_MS = 3_000;
+/** The journal's last writes may take this long at shutdown. */
+const JOURNAL_CLOSE_MS = 2_000;
+
+/** Builds everything for `config` and starts watching. Refuses with the exit code and the reason; never throws. */
+export async function assemble(config: Config, options: AssembleOptions): Promise<AssembleOutcome> {
+  const { log, clock = systemClock, root = '/' } = options;
+  const refuse = (message: string): AssembleOutcome => ({ kind: 'refused', exitCode: 1, message });
+  const opened = await openStateFolder({ folder: config.stateDir, clock });
+  if (opened.kind !== 'open') return refuse(opened.detail);
+  const { stateFolder } = opened;
+  for (const note of stateFolder.notes) log.warn(note);
+  const journalOpened = await openJournal({
+    folder: stateFolder.folder,
+    clock,
+    productVersion: VERSION,
+    tokenExists: stateFolder.tokenExists,
+  });
+  if (journalOpened.kind === 'newer') {
+    await stateFolder.close();
+    const { fileVersion, supported } = journalOpened;
+    return refuse(
+      `Cannot read the journal in ${stateFolder.folder}: it has format version ${fileVersion}, this vsf-safety ` +
+        `${VERSION} reads up to ${supported}. It was left untouched; start the newer version, or use another stateDir`,
+    );
+  }
+  const token = await takeToken(stateFolder, log);
+  if (token === null) {
+    await stateFolder.close();
+    return refuse(`Cannot use the operator's token in ${stateFolder.folder}; the log says why`);
+  }
+
+  const { journal } = journalOpened;
+  const settings: SafetySettings = { ...config.settings, instance: randomUUID(), bootId: readBootId(root) };
+  const moment = { ...clock.now(), id: randomUUID() };
+  const restored = restoreState(settings, replayedMap(journalOpened), moment);
+  const { sources, simulation } = createSources(config, settings, clock, root);
+  const processTable = createProcessTable({ clock });
+  let supervisor: Supervisor;
+  const liveTargets = () => [...supervisor.state.leases.values()].map(targetOf);
+  const localProcesses = createLocalProcesses({
+    node: settings.localNode,
+    clock,
+    table: processTable,
+    targets: liveTargets,
+  });
+  const actuators: readonly Actuator[] = [localProcesses];
+  const drill = createDrill({ clock, actuators });
+  const monitor = new Monitor({
+    clock,
+    sources,
+    supervisor: () => supervisor,
+    intervalMs: settings.intervalMs,
+    fastIntervalMs: settings.fastIntervalMs,
+    inventory: () => takeInventory(supervisor, actuators, clock, unconfiguredKubernetes(config, root)),
+  });
+  supervisor = new Supervisor(restored.state, {
+    clock,
+    journal,
+    actuators,
+    log,
+    lookAgain: (nodes, deadlineMs) => monitor.lookAgain(nodes, deadlineMs),
+    onBroken: options.onBroken,
+    ...(options.onStep && { onStep: options.onStep }),
+  });
+  journal.onHealthChange(({ ok, lastError }) => {
+    const detail = lastError?.detail ?? 'everything is on the disk';
+    supervisor.submitSoon({ kind: 'journal-reported', ok, detail });
+  });
+  // Who must report before a stop is verified is known before anything can trip.
+  const unasked = actuators.map(({ name }) => ({ name, available: false, detail: 'it has not been asked yet' }));
+  supervisor.submit({ kind: 'inventoried', actuators: unasked, workloads: [], seesPods: false });
+  await takeOver(supervisor, journal, journalOpened, restored);
+  if (simulation) obeyStops(supervisor, simulation);
+  monitor.start();
+
+  return {
+    kind: 'running',
+    config,
+    instance: settings.instance,
+    clock,
+    supervisor,
+    monitor,
+    journal,
+    processTable,
+    simulation,
+    operatorToken: token,
+    tokenFile: join(stateFolder.folder, 'operator-token'),
+    isFirstStart: journalOpened.kind === 'first-start',
+    runDrill: (order) => runDrill(drill, order),
+    close: async () => {
+      await monitor.stop();
+      await supervisor.close();
+      await Promise.allSettled([...sources, ...actuators].map((part) => part.close()));
+      await withDeadline(clock, JOURNAL_CLOSE_MS, journal.close());
+      await stateFolder.close();
+    },
+  };
+}
+
+/** The operator's token: found, made at the first start, or, where the disk takes none, one that nobody can know. */
+async function takeToken(stateFolder: StateFolder, log: Log): Promise<string | null> {
+  const token = await stateFolder.ensureOperatorToken();
+  switch (token.kind) {
+    case 'found':
+    case 'made':
+      return token.token;
+    case 'refused':
+      log.error(token.detail);
+      return null;
+    case 'unwritable':
+      log.error(`${token.detail}. Without it nobody can reset from this machine until the disk takes it again`);
+      return randomBytes(32).toString('base64url');
+  }
+}
+
+function replayedMap(opened: Exclude<OpenedJournal, { kind: 'newer' }>): ReadonlyMap<string, unknown> {
+  return opened.kind === 'replayed' || opened.kind === 'unwritable' ? opened.state : new Map();
+}
+
+/** What replay found goes through the door like everything else; corrupt means tripped. */
+async function takeOver(
+  supervisor: Supervisor,
+  journal: Journal,
+  opened: Exclude<OpenedJournal, { kind: 'newer' }>,
+  restored: Restored,
+): Promise<void> {
+  if (opened.kind === 'unwritable') supervisor.submit({ kind: 'journal-reported', ok: false, detail: opened.detail });
+  const corrupt = opened.kind === 'corrupt' ? opened.detail : restored.problems.join('; ');
+  if (corrupt) {
+    const kept = opened.kind === 'corrupt' && opened.keptAside ? ` (kept as ${opened.keptAside})` : '';
+    const { recorded } = supervisor.submit({
+      kind: 'stop-requested',
+      nodes: null,
+      cause: 'corrupt-state',
+      reason: `The journal cannot be trusted: ${corrupt.slice(0, 500)}${kept}`,
+      by: 'start-up',
+    });
+    await recorded;
+  }
+  if (Object.keys(restored.set).length > 0 || restored.delete.length > 0) {
+    const outcome = await journal.append({ set: restored.set, delete: restored.delete, why: 'taken over at start' });
+    if (!outcome.ok) supervisor.submit({ kind: 'journal-reported', ok: false, detail: outcome.detail });
+  }
+  supervisor.submit({ kind: 'started' });
+}
+
+function createSources(
+  config: Config,
+  settings: SafetySettings,
+  clock: Clock,
+  root: string,
+): { sources: readonly Source[]; simulation: SimulatedRig | null } {
+  const node = settings.localNode;
+  if (config.source === 'simulated') {
+    const simulation = createSimulatedRig({ node, clock, gpus: config.simulated.gpus });
+    return { sources: [simulation], simulation };
+  }
+  const nvidia = createNvidiaSmi({ node, clock, env: processEnvironment, root });
+  if (process.platform !== 'linux')
+    return { sources: [createPortableMachine({ node, clock }), nvidia], simulation: null };
+  const { tctlOffsetC = 0, zfsCacheIsAvailable = false } = config.nodes.find(({ name }) => name === node) ?? {};
+  const machine = createLocalMachine({ node, clock, root, tctlOffsetC, zfsCacheIsAvailable });
+  const gpus = createGpuSysfs({ node, clock, root });
+  const power = createSystemPower({ node, clock, root });
+  const bmc = createIpmiDcmi({ node, clock, env: processEnvironment });
+  return { sources: [machine, nvidia, gpus, power, bmc], simulation: null };
+}
+
+/** A rig's pretended load stops when its workloads do, as real load would. */
+function obeyStops(supervisor: Supervisor, simulation: SimulatedRig): void {
+  supervisor.subscribe((message) => {
+    if (message.type === 'event' && message.data.name === 'tripped') simulation.apply({ load: 0 });
+  });
+}
+
+/** What every actuator sees now goes through the door; one that does not answer is not available. */
+async function takeInventory(
+  supervisor: Supervisor,
+  actuators: readonly Actuator[],
+  clock: Clock,
+  unconfigured: string | null,
+): Promise<void> {
+  const deadlineMs = clock.now().elapsedMs + INVENTORY_TIMEOUT_MS;
+  const inventories = await Promise.all(
+    actuators.map(async (actuator) => {
+      const inventory = await actuator.inventory(deadlineMs).catch((error: unknown) => ({
+        available: false,
+        detail: `its inventory broke off: ${String(error)}`,
+        workloads: [],
+      }));
+      return { name: actuator.name, ...inventory };
+    }),
+  );
+  const states = inventories.map(({ name, available, detail }) => ({ name: String(name), available, detail }));
+  if (unconfigured) states.push({ name: 'kubernetes', available: false, detail: unconfigured });
+  supervisor.submitSoon({
+    kind: 'inventoried',
+    actuators: states,
+    workloads: inventories.flatMap((inventory) => inventory.workloads),
+    seesPods: false,
+  });
+}
+
+/** Signs of a k3s on this machine that nobody configured: its pods would go on after a stop. */
+function unconfiguredKubernetes(config: Config, root: string): string | null {
+  if (config.kubernetes.enabled !== 'auto' || config.kubernetes.kubeconfig !== null) return null;
+  const sign = ['run/k3s', 'etc/rancher/k3s/k3s.yaml'].map((path) => join(root, path)).find((path) => existsSync(path));
+  if (!sign) return null;
+  return (
+    `a k3s is on this machine (${sign}) and Kubernetes is not configured: its pods could not be stopped. ` +
+    'Name kubernetes.kubeconfig, or write kubernetes.enabled: false'
+  );
+}
+
+async function runDrill(drill: Actuator, order: StopOrder): Promise<readonly StopEntry[]> {
+  let entries: readonly StopEntry[] = [];
+  await drill.stop(order, (progress) => (entries = progress.entries), new AbortController().signal);
+  return entries;
+}
+
+/** What one preflight of this machine says, without a service: two looks, a second apart, and one question. */
+export async function judgeOnce(
+  config: Config,
+  options: { readonly clock?: Clock; readonly root?: string } = {},
+): Promise<{ readonly answer: Answer; readonly state: SafetyState; readonly nowMs: number }> {
+  const { clock = systemClock, root = '/' } = options;
+  const settings: SafetySettings = { ...config.settings, instance: randomUUID(), bootId: readBootId(root) };
+  const { state } = restoreState(settings, new Map(), { ...clock.now(), id: randomUUID() });
+  const { sources } = createSources(config, settings, clock, root);
+  const silent: Log = { fatal: () => undefined, error: () => undefined, warn: () => undefined, info: () => undefined };
+  const supervisor: Supervisor = new Supervisor(state, {
+    clock,
+    journal: { append: async () => ({ ok: true }) },
+    actuators: [],
+    log: silent,
+    lookAgain: () => undefined,
+    onBroken: (error) => {
+      throw error;
+    },
+  });
+  const monitor = new Monitor({
+    clock,
+    sources,
+    supervisor: () => supervisor,
+    intervalMs: settings.intervalMs,
+    fastIntervalMs: settings.fastIntervalMs,
+    inventory: async () => undefined,
+  });
+  const unconfigured = unconfiguredKubernetes(config, root);
+  const actuators = unconfigured ? [{ name: 'kubernetes', available: false, detail: unconfigured }] : [];
+  supervisor.submit({ kind: 'inventoried', actuators, workloads: [], seesPods: false });
+  supervisor.submit({ kind: 'observed', why: 'tick', reports: await monitor.observeNow(null) });
+  await clock.sleep(1_000);
+  const reports = await monitor.observeNow(null);
+  const request = { intensity: null, nodes: null, constraints: null, constraintKeys: [] };
+  const { answer } = supervisor.submit({ kind: 'preflight-asked', request, reports });
+  await Promise.allSettled([supervisor.close(), ...sources.map((source) => source.close())]);
+  return { answer, state: supervisor.state, nowMs: clock.now().elapsedMs };
+}

@@ -1,0 +1,187 @@
+// The HTTP layer: Fastify with a gate in front of every route, problems for everything that goes wrong, and limits on
+// whatever a client can send. It is handed the running parts and runs nothing of its own but the stream.
+
+import type { Socket } from 'node:net';
+import fastifyHelmet from '@fastify/helmet';
+import fastifySwagger from '@fastify/swagger';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import fastifyWebsocket from '@fastify/websocket';
+import type { ConnectionError } from 'fastify';
+import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
+import { accessOf, HOST_EXEMPT } from './access.ts';
+import { createGate } from './auth.ts';
+import { STYLE_HASH } from './docs-page.ts';
+import { OPENAPI_OPTIONS } from './openapi.ts';
+import type { App, AppParts } from './parts.ts';
+import { PlainUpgrades } from './plain-upgrades.ts';
+import { answerError, PROBLEM_TYPE, Problem, problemOf, sendProblem } from './problem.ts';
+import { addAlertmanagerRoute } from './routes/alertmanager.ts';
+import { addDocsRoutes } from './routes/docs.ts';
+import { addEstopRoutes } from './routes/estop.ts';
+import { addLeaseRoutes } from './routes/leases.ts';
+import { addMetricsRoute } from './routes/metrics.ts';
+import { addNodeRoutes } from './routes/nodes.ts';
+import { addPreflightRoutes } from './routes/preflight.ts';
+import { addProbeRoutes } from './routes/probes.ts';
+import { addSimulationRoute } from './routes/simulation.ts';
+import { addStatusRoute } from './routes/status.ts';
+import { addStreamRoute } from './routes/stream.ts';
+import { COMPONENTS } from './schemas.ts';
+
+const MOST_BODY_BYTES = 1024 * 1024;
+/** Request line and all headers together; a token and a traced request fit many times. */
+const MOST_HEADER_BYTES = 16 * 1024;
+const MOST_PARAM_CHARACTERS = 500;
+/** For a whole request to arrive; an emergency stop waits for its body much shorter. */
+const REQUEST_TIMEOUT_MS = 10_000;
+const CONNECTION_CHECK_MS = 2_000;
+/** Clients never speak, but for control frames. */
+const MOST_CLIENT_MESSAGE_BYTES = 4 * 1024;
+
+/** Builds the app over the running parts. It listens when the caller says so, and `close()` ends within seconds. */
+export function buildApp(parts: AppParts): App {
+  const app: App = Fastify({
+    loggerInstance: parts.log,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: MOST_BODY_BYTES,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    http: {
+      maxHeaderSize: MOST_HEADER_BYTES,
+      connectionsCheckingInterval: CONNECTION_CHECK_MS,
+      IncomingMessage: PlainUpgrades,
+    },
+    routerOptions: { maxParamLength: MOST_PARAM_CHARACTERS, ignoreTrailingSlash: true },
+    forceCloseConnections: true,
+    // A stop that arrives while the service ends is still taken.
+    return503OnClosing: false,
+    // "0.5" is no number and an unknown field a mistake: both are refused, and no body is changed on its way in.
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, verbose: true } },
+    frameworkErrors: (error, request, reply) =>
+      void sendProblem(reply as FastifyReply, frameworkProblem(error, request as FastifyRequest)),
+    clientErrorHandler: answerBrokenRequest,
+  }).withTypeProvider<TypeBoxTypeProvider>();
+
+  // An expectation that is not known here is no reason to refuse anything, least of all a stop.
+  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
+  app.setSerializerCompiler(() => JSON.stringify);
+  for (const schema of COMPONENTS) app.addSchema(schema);
+
+  void app.register(fastifyHelmet, {
+    // Plain HTTP: neither of these two may send a browser to a port that speaks no TLS.
+    strictTransportSecurity: false,
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        'default-src': ["'none'"],
+        'script-src': ["'self'"],
+        'style-src': ["'self'", STYLE_HASH],
+        'img-src': ["'self'", 'data:'],
+        'connect-src': ["'self'"],
+        'base-uri': ["'none'"],
+        'form-action': ["'none'"],
+        'frame-ancestors': ["'none'"],
+      },
+    },
+  });
+  void app.register(fastifySwagger, OPENAPI_OPTIONS);
+  void app.register(fastifyWebsocket, {
+    options: {
+      maxPayload: MOST_CLIENT_MESSAGE_BYTES,
+      perMessageDeflate: false,
+      handleProtocols: (protocols) => (protocols.has('vsf.v1') ? 'vsf.v1' : false),
+    },
+    // The stream says goodbye itself; the plugin's own way gives no code and waits for every peer.
+    preClose: (done) => done(),
+    errorHandler: (_error, socket) => socket.terminate(),
+  });
+  void app.register(async (scope) => addRoutes(scope.withTypeProvider<TypeBoxTypeProvider>(), parts));
+  return app;
+}
+
+function addRoutes(app: App, parts: AppParts): void {
+  app.setErrorHandler(answerError);
+  app.setNotFoundHandler((request, reply) => {
+    return sendProblem(
+      reply,
+      new Problem('not-found', `There is no ${request.method} ${request.url.split('?', 1)[0]?.slice(0, 200)}`),
+    );
+  });
+  app.removeContentTypeParser(['text/plain', 'application/json']);
+  // Many clients name the type of a body that they do not send.
+  const parseJson = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') done(null, undefined);
+    else void parseJson(request, String(body), done);
+  });
+  const gate = createGate(parts.config, parts.operatorToken);
+  app.decorateRequest('caller', null);
+  app.addHook('onRoute', ({ method, url }) => {
+    for (const one of [method].flat()) {
+      if (accessOf(one, url) === undefined) throw new Error(`Cannot add ${one} ${url}: it is not in the access table`);
+    }
+  });
+  app.addHook('onRequest', async (request, reply) => {
+    // A gate that a cache answers is no gate.
+    reply.header('cache-control', 'no-store');
+    const { url } = request.routeOptions;
+    const access = url === undefined ? 'open' : (accessOf(request.method, url) ?? 'open');
+    request.caller = gate({
+      headers: request.headers,
+      access,
+      isHostExempt: url !== undefined && HOST_EXEMPT.includes(url),
+      isStream: url === '/ws',
+      deed: `${request.method} ${url ?? 'this address'}`,
+    });
+  });
+
+  addPreflightRoutes(app, parts);
+  addLeaseRoutes(app, parts);
+  addStatusRoute(app, parts);
+  addEstopRoutes(app, parts);
+  addAlertmanagerRoute(app, parts);
+  addNodeRoutes(app, parts);
+  addSimulationRoute(app, parts);
+  const stream = addStreamRoute(app, parts);
+  addMetricsRoute(app, parts, stream);
+  addProbeRoutes(app, parts);
+  addDocsRoutes(app);
+}
+
+/** An address that cannot be read never reaches a route, nor the hooks before it. */
+function frameworkProblem(error: FastifyError, request: FastifyRequest): Problem {
+  if (error.statusCode === 414) return problemOf(error);
+  return error.statusCode === 400
+    ? new Problem('invalid-request', `Cannot ${request.method} this address: it is no valid URL`)
+    : problemOf(error);
+}
+
+/** What is no HTTP never becomes a request; a problem is written straight to its socket. */
+function answerBrokenRequest(error: ConnectionError, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed) return;
+  if (socket.writable && socket.bytesWritten === 0) {
+    const problem = brokenRequestProblem(error);
+    const body = JSON.stringify(problem);
+    socket.write(
+      `HTTP/1.1 ${problem.status} ${problem.code}\r\ncontent-type: ${PROBLEM_TYPE}\r\n` +
+        `content-length: ${Buffer.byteLength(body)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n${body}`,
+    );
+  }
+  socket.destroy(error);
+}
+
+function brokenRequestProblem(error: ConnectionError): Problem {
+  switch (error.code as string) {
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new Problem(
+        'request-timeout',
+        `Cannot take the request: it must arrive within ${REQUEST_TIMEOUT_MS / 1000} s`,
+      );
+    case 'HPE_HEADER_OVERFLOW':
+      return new Problem(
+        'headers-too-large',
+        `Cannot take the request: its headers must be at most ${MOST_HEADER_BYTES / 1024} KiB`,
+      );
+    default:
+      return new Problem('invalid-request', 'Cannot take the request: it is no HTTP');
+  }
+}

@@ -1,0 +1,152 @@
+// Who is asking, and from where. A bearer token gives a role; bound to loopback, a caller without one is a workload on
+// this machine. Two things keep a web page in somebody's browser from being such a caller: the Host rule (against names
+// that an attacker's DNS points at 127.0.0.1) and the Origin rule. What a role may do is access.ts.
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
+import { isIP } from 'node:net';
+import { type Config, isLoopbackHost, type Role } from '../config.ts';
+import { type Access, may, ROLES } from './access.ts';
+import { Problem } from './problem.ts';
+
+export interface Caller {
+  readonly role: Role;
+  /** Who holds a lease, and who is named in trips and resets: `local`, `anonymous`, `token:<12 hex of its SHA-256>`. */
+  readonly identity: string;
+}
+
+/** What is asked, as far as access depends on it. */
+export interface Approach {
+  readonly headers: IncomingHttpHeaders;
+  readonly access: Access;
+  /** Probes are asked for by address. */
+  readonly isHostExempt: boolean;
+  /** A WebSocket may carry its token as a subprotocol: browsers cannot set a header there. */
+  readonly isStream: boolean;
+  /** For messages: `POST /estop`. */
+  readonly deed: string;
+}
+
+/** Gives the caller of an open route too; `null` is a caller without any role. Throws a {@link Problem} to refuse. */
+export type Gate = (approach: Approach) => Caller | null;
+
+const BEARER = /^bearer +([\x21-\x7e]+) *$/i;
+const BEARER_PROTOCOL = 'bearer.';
+
+const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
+
+/** The gate in front of every route. */
+export function createGate({ listen, auth }: Pick<Config, 'listen' | 'auth'>, operatorToken: string): Gate {
+  const tokens: { readonly role: Role; readonly digest: Buffer }[] = [
+    { role: 'operator', digest: sha256(operatorToken) },
+    ...auth.tokens.map(({ role, sha256: hex }) => ({ role, digest: Buffer.from(hex, 'hex') })),
+  ];
+  const isLocal = isLoopbackHost(listen.host);
+  const hosts = new Set(listen.hosts.flatMap((host) => hostNameOf(bracketed(host)) ?? []));
+
+  /** Compares with every token, so that time tells nothing; of several rows for one token the highest role counts. */
+  function callerByToken(token: string): Caller | null {
+    const digest = sha256(token);
+    let best: Role | null = null;
+    for (const known of tokens) {
+      const isSame = known.digest.length === digest.length && timingSafeEqual(known.digest, digest);
+      if (isSame && (best === null || ROLES.indexOf(known.role) > ROLES.indexOf(best))) best = known.role;
+    }
+    return best && { role: best, identity: `token:${digest.toString('hex').slice(0, 12)}` };
+  }
+
+  function callerWithoutToken(headers: IncomingHttpHeaders): Caller | null {
+    if (isLocal) return isForwarded(headers) ? null : { role: 'workload', identity: 'local' };
+    return auth.anonymous === 'viewer' ? { role: 'viewer', identity: 'anonymous' } : null;
+  }
+
+  return ({ headers, access, isHostExempt, isStream, deed }) => {
+    refuseForeignOrigin(headers, deed);
+    const token = tokenOf(headers, isStream);
+    const known = token === null ? null : callerByToken(token);
+    if (!known && !isHostExempt) refuseForeignHost(headers, hosts, deed);
+    if (access === 'open') return known;
+    if (token !== null && !known)
+      throw new Problem('token-invalid', `Cannot ${deed}: the bearer token is not known here`);
+    const caller = known ?? callerWithoutToken(headers);
+    if (!caller) {
+      const why = isLocal ? 'a forwarded request needs a bearer token' : 'a bearer token is needed';
+      throw new Problem('token-required', `Cannot ${deed}: ${why}`);
+    }
+    if (!may(caller.role, access)) refuseRole(caller, access, deed);
+    return caller;
+  };
+}
+
+/** Throws the 403 for a role that does not suffice. */
+export function refuseRole(caller: Caller, needed: Access, deed: string): never {
+  throw new Problem('role-insufficient', `Cannot ${deed}: the caller is ${caller.role}, ${needed} is needed`);
+}
+
+/** The token that a request brings; empty text for an Authorization header of another kind, which no token matches. */
+function tokenOf(headers: IncomingHttpHeaders, isStream: boolean): string | null {
+  const { authorization } = headers;
+  if (authorization !== undefined) return BEARER.exec(authorization)?.[1] ?? '';
+  if (!isStream) return null;
+  const protocols = headers['sec-websocket-protocol']?.split(',').map((protocol) => protocol.trim()) ?? [];
+  return protocols.find((protocol) => protocol.startsWith(BEARER_PROTOCOL))?.slice(BEARER_PROTOCOL.length) ?? null;
+}
+
+/** A proxy stands in between, so "from loopback" says nothing of who asks. */
+function isForwarded(headers: IncomingHttpHeaders): boolean {
+  return Object.keys(headers).some((name) => name === 'forwarded' || name.startsWith('x-forwarded-'));
+}
+
+function refuseForeignHost(headers: IncomingHttpHeaders, hosts: ReadonlySet<string>, deed: string): void {
+  const name = hostNameOf(headers.host ?? '');
+  if (name !== null && (isLoopbackName(name) || hosts.has(name))) return;
+  const told = JSON.stringify((headers.host ?? '').slice(0, 100));
+  throw new Problem(
+    'host-refused',
+    `Cannot ${deed}: without a bearer token the Host ${told} must be a loopback name or one of listen.hosts`,
+  );
+}
+
+function refuseForeignOrigin(headers: IncomingHttpHeaders, deed: string): void {
+  const { origin, host } = headers;
+  if (origin === undefined || isSameOrigin(origin, host ?? '')) return;
+  const told = JSON.stringify(origin.slice(0, 100));
+  throw new Problem(
+    'origin-refused',
+    `Cannot ${deed}: Origin ${told} must match the Host ${JSON.stringify(host ?? '')}`,
+  );
+}
+
+/** Whether an Origin names the host that was asked; a default port may be written or left out. */
+export function isSameOrigin(origin: string, host: string): boolean {
+  try {
+    const url = new URL(origin);
+    if (url.protocol !== 'http:' && url.protocol !== 'https:') return false;
+    return (
+      url.origin === origin.toLowerCase() &&
+      hostNameOf(host) !== null &&
+      new URL(`${url.protocol}//${host}`).host === url.host
+    );
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The name in a Host header or a setting, in lower case and without its port: the port says nothing of whose name it is.
+ * `null` for what is no host.
+ */
+export function hostNameOf(host: string): string | null {
+  const name = /^(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?$/i.exec(host)?.[1];
+  return name?.toLowerCase().replace(/\.$/, '') ?? null;
+}
+
+/** Whether a name (lower case, without port) always means this machine. */
+export function isLoopbackName(name: string): boolean {
+  if (name === 'localhost' || name.endsWith('.localhost') || name === '[::1]') return true;
+  return /^127(?:\.\d{1,3}){3}$/.test(name) && isIP(name) === 4;
+}
+
+/** An IPv6 address as settings write it, in the form that a Host header has. */
+function bracketed(host: string): string {
+  return host.includes(':') && !host.startsWith('[') && host.split(':').length > 2 ? `[${host}]` : host;
+}

@@ -1,0 +1,61 @@
+// What the HTTP layer is given. Routes only submit events, read the state and ask these parts; everything that runs is
+// made by whoever assembles the service.
+
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify';
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config.ts';
+import type { ProcessGroup, StopEntry, StopOrder } from '../domain/stop.ts';
+import type { JournalHealth } from '../journal.ts';
+import type { Monitor } from '../monitor.ts';
+import type { Supervisor } from '../supervisor.ts';
+import type { ProblemCode } from './problem.ts';
+import type { SimulationStateSchema, Told } from './schemas.ts';
+
+export type ProcessGroupCheck =
+  | { readonly ok: true; readonly group: ProcessGroup }
+  | { readonly ok: false; readonly code: ProblemCode; readonly detail: string };
+
+/** What is asked of the simulated rig. */
+export interface Simulation {
+  apply(
+    change: unknown,
+  ):
+    | { readonly ok: true; readonly state: Told<typeof SimulationStateSchema> }
+    | { readonly ok: false; readonly problem: string };
+}
+
+export type JournalView = Pick<JournalHealth, 'ok' | 'lastError' | 'sizeBytes' | 'pending'>;
+
+export interface AppParts {
+  readonly config: Pick<Config, 'listen' | 'auth'>;
+  readonly supervisor: Pick<Supervisor, 'state' | 'submit' | 'subscribe'>;
+  readonly monitor: Pick<Monitor, 'observeNow' | 'lastTickTookMs'>;
+  readonly clock: Clock;
+  /** Told apart from other processes and earlier starts. */
+  readonly instance: string;
+  readonly version: string;
+  /** Made at first start; always an operator's. */
+  readonly operatorToken: string;
+  readonly journalHealth: () => JournalView;
+  /** Pins a process group for a lease: its leader must bear the lease's mark. */
+  readonly verifyProcessGroup: (asked: {
+    readonly pgid: number;
+    readonly leaseId: string;
+  }) => Promise<ProcessGroupCheck>;
+  /** Lists what `order` would stop, and touches nothing. */
+  readonly runDrill: (order: StopOrder) => Promise<readonly StopEntry[]>;
+  /** The simulated rig, with `source: simulated` alone. */
+  readonly simulation: Simulation | null;
+  readonly log: FastifyBaseLogger;
+}
+
+/** Fastify with types taken from the schemas. */
+export type App = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;

@@ -1,0 +1,76 @@
+// Alertmanager as a trigger of the emergency stop. Its webhook repeats itself for as long as an alert fires, so only an
+// alert that began after the last reset trips: an old one would undo the reset at its next repetition. Everything else
+// is answered 200, or Alertmanager would send it again and again.
+import Type from 'typebox';
+import { callerOf } from '../callers.ts';
+import type { App, AppParts } from '../parts.ts';
+import { json } from '../schemas.ts';
+import { answerStop } from '../stop-answer.ts';
+import { stopped } from './estop.ts';
+
+const MOST_NAMED = 5;
+const MOST_NAME_CHARACTERS = 100;
+const STOP_LABEL = 'vsf_estop';
+
+const IgnoredSchema = Type.Object({ ignored: Type.String({ description: 'Why nothing is stopped' }) });
+
+export function addAlertmanagerRoute(app: App, parts: AppParts): void {
+  const { supervisor } = parts;
+  app.post('/estop/alertmanager', {
+    schema: {
+      operationId: 'stopByAlert',
+      summary: 'EMERGENCY STOP by an Alertmanager webhook',
+      description: `Stops everything when an alert with the label ${STOP_LABEL}="true" fires that began after the last reset.`,
+      tags: ['stop'],
+      body: Type.Unsafe<unknown>({ description: 'Alertmanager’s webhook, version 4', type: 'object' }),
+      response: { 200: json(IgnoredSchema, 'Nothing is stopped'), 202: stopped },
+    },
+    // What is no webhook of Alertmanager's holds no alert, and is ignored like one that does not concern us.
+    validatorCompiler: () => () => true,
+    async handler(request, reply) {
+      const { lastResetWallMs } = supervisor.state;
+      const names = stoppingAlerts(request.body, lastResetWallMs);
+      if (names.length === 0) {
+        const since =
+          lastResetWallMs === null
+            ? ''
+            : ` that began after the last reset (${new Date(lastResetWallMs).toISOString()})`;
+        return { ignored: `no alert with ${STOP_LABEL}="true" fires${since}` };
+      }
+      const { identity } = callerOf(request);
+      const told = names.slice(0, MOST_NAMED).join(', ');
+      const more = names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : '';
+      const submitted = supervisor.submit({
+        kind: 'stop-requested',
+        nodes: null,
+        cause: 'alert',
+        reason: `Alertmanager: ${told}${more}`,
+        by: `alertmanager (${identity})`,
+      });
+      reply.code(202);
+      return answerStop(parts, submitted, null);
+    },
+  });
+}
+
+const fieldOf = (value: unknown, name: string): unknown =>
+  typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;
+
+/** The names of the alerts in a webhook that order a stop. */
+export function stoppingAlerts(webhook: unknown, lastResetWallMs: number | null): string[] {
+  const alerts = fieldOf(webhook, 'alerts');
+  if (!Array.isArray(alerts)) return [];
+  return alerts.flatMap((alert: unknown) => {
+    const labels = fieldOf(alert, 'labels');
+    if (fieldOf(alert, 'status') !== 'firing' || fieldOf(labels, STOP_LABEL) !== 'true') return [];
+    if (lastResetWallMs !== null && !(startOf(alert) > lastResetWallMs)) return [];
+    const name = fieldOf(labels, 'alertname');
+    return typeof name === 'string' && name !== '' ? name.slice(0, MOST_NAME_CHARACTERS) : 'an alert without a name';
+  });
+}
+
+/** When an alert began, wall ms; `NaN` where it does not say, which is after nothing. */
+function startOf(alert: unknown): number {
+  const startsAt = fieldOf(alert, 'startsAt');
+  return typeof startsAt === 'string' ? Date.parse(startsAt) : Number.NaN;
+}

@@ -1,0 +1,70 @@
+// May a workload start? Asked with readings taken for the question, and answered so that `curl -f` alone is a correct
+// gate: 200 safe, 503 not, 423 tripped, never a redirect.
+import type { Answer, StartRequest } from '../../domain/events.ts';
+import type { SafetyResult } from '../../domain/result.ts';
+import type { App, AppParts } from '../parts.ts';
+import { wholeSeconds } from '../problem.ts';
+import { refusal } from '../refusal.ts';
+import { json, ref, retryAfter, SafetyResultSchema } from '../schemas.ts';
+import { prepareBody, StartBodySchema, StartQuerySchema, startOfBody, startOfQuery } from '../start-request.ts';
+
+const Result = ref(SafetyResultSchema);
+const verdicts = {
+  200: json(Result, 'Safe to start'),
+  423: json(Result, 'A node asked about is tripped'),
+  503: {
+    ...json(Result, 'Not safe now; Retry-After says when to ask again, unless asking for less would do'),
+    headers: retryAfter,
+  },
+};
+
+/** What is needed of a reply to either question. */
+interface PreflightReply {
+  code(status: 200 | 423 | 503): unknown;
+  header(name: string, value: string): unknown;
+}
+
+export function addPreflightRoutes(app: App, parts: AppParts): void {
+  const { monitor, supervisor } = parts;
+
+  async function judge(request: StartRequest, reply: PreflightReply): Promise<SafetyResult> {
+    const reports = await monitor.observeNow(request.nodes);
+    const { answer } = supervisor.submit({ kind: 'preflight-asked', request, reports });
+    if (answer.kind !== 'judged') throw refusal(answer, 'judge a preflight');
+    reply.code(answer.result.safe && !answer.isTripped ? 200 : refuse(reply, answer));
+    return answer.result;
+  }
+
+  app.get('/preflight', {
+    schema: {
+      operationId: 'askPreflight',
+      summary: 'May a workload start now?',
+      tags: ['start'],
+      querystring: StartQuerySchema,
+      response: verdicts,
+    },
+    handler: (request, reply) => judge(startOfQuery(request.query), reply),
+  });
+
+  app.post('/preflight', {
+    schema: {
+      operationId: 'postPreflight',
+      summary: 'May a workload start now, by limits of its own?',
+      tags: ['start'],
+      body: StartBodySchema,
+      response: verdicts,
+    },
+    preValidation: prepareBody,
+    handler: (request, reply) => judge(startOfBody(request.body), reply),
+  });
+}
+
+type Judged = Extract<Answer, { kind: 'judged' }>;
+
+/** The status of a refused start, with its Retry-After set: 423 goes before every 503. */
+export function refuse(reply: { header(name: string, value: string): unknown }, answer: Judged): 423 | 503 {
+  if (answer.isTripped) return 423;
+  const { retryAfterSeconds } = answer;
+  if (retryAfterSeconds !== null) reply.header('retry-after', String(wholeSeconds(retryAfterSeconds)));
+  return 503;
+}

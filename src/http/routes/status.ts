@@ -1,0 +1,39 @@
+// Everything that is known, at once.
+import Type from 'typebox';
+import { isKnownNode } from '../../domain/state.ts';
+import type { App, AppParts } from '../parts.ts';
+import { refusal } from '../refusal.ts';
+import { json, ref, StatusSchema } from '../schemas.ts';
+import { nodesOfQuery } from '../start-request.ts';
+import { statusOf } from '../status-view.ts';
+
+const QuerySchema = Type.Object(
+  {
+    node: Type.Optional(
+      Type.Union([Type.String(), Type.Array(Type.String())], {
+        description: 'Only these nodes: names separated by commas, or the parameter repeated',
+      }),
+    ),
+  },
+  { additionalProperties: false },
+);
+
+export function addStatusRoute(app: App, { supervisor, monitor, clock, version, journalHealth }: AppParts): void {
+  app.get('/status', {
+    schema: {
+      operationId: 'readStatus',
+      summary: 'Everything that is known: interlock, nodes with every reading, leases, sources',
+      tags: ['watch'],
+      querystring: QuerySchema,
+      response: { 200: json(ref(StatusSchema), 'All of it') },
+    },
+    async handler(request) {
+      const nodes = nodesOfQuery(request.query.node);
+      const { state } = supervisor;
+      const unknown = nodes?.filter((node) => !isKnownNode(state, node)) ?? [];
+      if (unknown.length > 0) throw refusal({ kind: 'unknown-nodes', nodes: unknown }, 'read the status');
+      const about = { version, lastTickTookMs: monitor.lastTickTookMs, journal: journalHealth() };
+      return statusOf(state, clock.now(), about, nodes);
+    },
+  });
+}

@@ -1,0 +1,179 @@
+// What GET /status says, as a schema: the service, the interlock, every node with every reading, and whatever could keep
+// it from protecting.
+import Type from 'typebox';
+import { CONFLICT_CODES } from '../domain/conflicts.ts';
+import {
+  ConstraintsSchema,
+  component,
+  enumOf,
+  FindingSchema,
+  InterlockSchema,
+  InterlockStateSchema,
+  LeaseSchema,
+  mapOf,
+  orNull,
+  QuantitySchema,
+  ref,
+  SafetyResultSchema,
+  timestamp,
+  UnitSchema,
+  UnprotectedSchema,
+} from './base-schemas.ts';
+
+export const MISSING_CAUSES = [
+  'no-sensor',
+  'not-supported',
+  'invalid',
+  'unreadable',
+  'source-failed',
+  'stale',
+  'frozen',
+  'implausible-fall',
+  'not-yet-seen-to-change',
+  'gone',
+  'not-yet-read',
+] as const;
+
+const ComponentSchema = enumOf(['gpu', 'cpu', 'memory', 'system']);
+const seconds = (description: string) => Type.Number({ description, minimum: 0 });
+
+export const ReadingStatusSchema = component(
+  'ReadingStatus',
+  Type.Object(
+    {
+      component: ComponentSchema,
+      id: Type.Optional(Type.String()),
+      quantity: QuantitySchema,
+      unit: UnitSchema,
+      value: Type.Optional(Type.Number()),
+      ageSeconds: Type.Optional(seconds('Since the sample was taken')),
+      source: Type.Optional(Type.String()),
+      origin: Type.Optional(Type.String({ description: 'Chip, file, field or query, for people' })),
+      estimated: Type.Optional(Type.Boolean()),
+      informational: Type.Optional(Type.Boolean({ description: 'Shown and never judged' })),
+      awaitingSecondSample: Type.Optional(Type.Boolean()),
+      limits: Type.Optional(
+        Type.Object({
+          warning: Type.Optional(Type.Number()),
+          hardStop: Type.Optional(Type.Number()),
+          max: Type.Optional(Type.Number()),
+        }),
+      ),
+      missing: Type.Optional(enumOf(MISSING_CAUSES)),
+      detail: Type.Optional(Type.String()),
+      required: Type.Optional(Type.Boolean({ description: 'With `missing`: it keeps workloads from starting' })),
+      waived: Type.Optional(Type.Boolean()),
+    },
+    { description: 'A value with its age and source, or why there is none' },
+  ),
+);
+
+const GpuStatusSchema = Type.Object({
+  id: Type.String(),
+  name: Type.Optional(Type.String()),
+  pciAddress: Type.Optional(Type.String()),
+  vendor: enumOf(['nvidia', 'amd', 'intel', 'other']),
+  required: Type.Boolean(),
+  listed: Type.Boolean({ description: 'A source lists it now' }),
+  ignored: Type.Boolean({ description: 'Taken out by the configuration' }),
+  slowdownC: Type.Optional(Type.Number({ description: 'Its own absolute slowdown temperature' })),
+});
+
+export const NodeStatusSchema = component(
+  'NodeStatus',
+  Type.Object({
+    node: Type.String(),
+    interlock: InterlockStateSchema,
+    coolingSeconds: orNull(seconds('Until the cooldown can end')),
+    live: Type.Boolean({ description: 'A workload is live here' }),
+    profile: enumOf(['default', 'bizon1', 'custom']),
+    constraints: ref(ConstraintsSchema),
+    findings: Type.Array(ref(FindingSchema)),
+    readings: Type.Array(ref(ReadingStatusSchema)),
+    gpus: Type.Array(GpuStatusSchema),
+    unprotected: Type.Array(ref(UnprotectedSchema)),
+  }),
+);
+
+export const SourceStatusSchema = component(
+  'SourceStatus',
+  Type.Object({
+    node: Type.String(),
+    source: Type.String(),
+    up: Type.Boolean(),
+    lastSuccessAgeSeconds: orNull(seconds('null: it has not answered since the start')),
+    failure: orNull(Type.Object({ cause: Type.String(), detail: Type.String(), seconds: seconds('Since it began') })),
+    updatePeriodSeconds: orNull(seconds('Observed, where the source is slower than it is read')),
+    notes: Type.Array(Type.String()),
+  }),
+);
+
+export const ConflictSchema = component(
+  'Conflict',
+  Type.Object(
+    {
+      code: enumOf(CONFLICT_CODES),
+      node: Type.String(),
+      component: enumOf(['gpu', 'cpu']),
+      id: Type.Optional(Type.String()),
+      key: Type.String({ description: 'Of our limit: `gpu.powerW.hardStop`' }),
+      limit: Type.Number(),
+      hardware: Type.Number({ description: 'What the hardware says of itself' }),
+      message: Type.String(),
+      remedy: orNull(Type.String({ description: 'What would resolve it; null where it is resolved already' })),
+    },
+    { description: 'A limit that does not fit what the hardware says of itself' },
+  ),
+);
+
+export const StatusSchema = component(
+  'Status',
+  Type.Object({
+    service: Type.Literal('vsf-safety'),
+    version: Type.String(),
+    instance: Type.String({ description: 'Told apart from other processes and earlier starts' }),
+    at: timestamp('Wall clock'),
+    uptimeSeconds: seconds('Since this process started'),
+    simulated: Type.Boolean(),
+    leadership: Type.Object({ mode: enumOf(['single']), leader: Type.Boolean() }),
+    interlock: ref(InterlockSchema),
+    lastResult: orNull(ref(SafetyResultSchema)),
+    evaluation: Type.Object({
+      intervalSeconds: Type.Number(),
+      fastIntervalSeconds: Type.Number(),
+      lastTickAgeSeconds: orNull(seconds('null: there was none yet')),
+      lastTickTookSeconds: orNull(seconds('From the start of the tick to its result')),
+      lastEvaluationAgeSeconds: orNull(seconds('Of any kind: tick, fast sampling or question')),
+    }),
+    constraints: Type.Object({
+      digest: Type.String({ description: 'Over every limit in force' }),
+      profile: enumOf(['default', 'bizon1', 'custom']),
+      limits: ref(ConstraintsSchema),
+    }),
+    nodes: Type.Array(ref(NodeStatusSchema)),
+    unprotected: Type.Array(ref(UnprotectedSchema)),
+    conflicts: Type.Array(ref(ConflictSchema)),
+    leases: Type.Array(ref(LeaseSchema)),
+    unleased: Type.Array(
+      Type.Object({ kind: enumOf(['pod', 'process-group']), node: Type.String(), name: Type.String() }),
+      { description: 'Workloads that run without a lease' },
+    ),
+    sources: Type.Array(ref(SourceStatusSchema)),
+    actuators: mapOf(Type.Object({ available: Type.Boolean(), detail: Type.String() })),
+    journal: Type.Object({
+      ok: Type.Boolean(),
+      detail: Type.String(),
+      lastError: orNull(Type.Object({ at: timestamp('Wall clock'), detail: Type.String() })),
+      sizeBytes: Type.Integer(),
+      pending: Type.Integer({ description: 'Handed in and not yet answered by the disk' }),
+    }),
+  }),
+);
+
+export const STATUS_COMPONENTS = [
+  ReadingStatusSchema,
+  NodeStatusSchema,
+  SourceStatusSchema,
+  ConflictSchema,
+  StatusSchema,
+] as const;

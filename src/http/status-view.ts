@@ -1,0 +1,227 @@
+// The state as people and programs read it: every node with every reading, what is missing and why, and whatever keeps
+// this service from protecting. A pure function of the state and the moment; GET /status, /metrics and the command
+// line's `check` all show what it says.
+import type { Now } from '../clock.ts';
+import { limitConflicts } from '../domain/conflicts.ts';
+import { cardTemperatureC } from '../domain/constraints.ts';
+import type { NodeLimits } from '../domain/evaluate.ts';
+import { coolingLeftSeconds } from '../domain/interlock.ts';
+import { readNode } from '../domain/node-readings.ts';
+import { isLive } from '../domain/node-step.ts';
+import { parseReading, type RawReading, type Reading, unitOf } from '../domain/reading.ts';
+import type { InterlockView } from '../domain/result.ts';
+import { gpuSettingsOf, settingsOf } from '../domain/settings.ts';
+import type { NodeState, SafetyState } from '../domain/state.ts';
+import type { SourceWatch } from '../domain/tracking.ts';
+import { interlockOf, interlockOfNode } from './estop-view.ts';
+import { leaseView } from './lease-view.ts';
+import type { JournalView } from './parts.ts';
+import type { NodeStatusSchema, ReadingStatusSchema, SourceStatusSchema, StatusSchema, Told } from './schemas.ts';
+
+export type Status = Told<typeof StatusSchema>;
+export type NodeStatus = Told<typeof NodeStatusSchema>;
+export type ReadingStatus = Told<typeof ReadingStatusSchema>;
+
+/** What is told beside the state. */
+export interface About {
+  readonly version: string;
+  readonly lastTickTookMs: number | null;
+  readonly journal: JournalView;
+}
+
+/** The whole status; `nodes` narrows it to some of them. */
+export function statusOf(state: SafetyState, now: Now, about: About, nodes: readonly string[] | null = null): Status {
+  const { settings } = state;
+  const shown = [...state.nodes.values()].filter(({ watch }) => !nodes || nodes.includes(watch.node));
+  const interlock = interlockOf(state);
+  const views = shown.map((node) => nodeStatusOf(state, node, now, interlock));
+  const ageSeconds = (atMs: number | null): number | null => (atMs === null ? null : secondsSince(atMs, now));
+  return {
+    service: 'vsf-safety',
+    version: about.version,
+    instance: settings.instance,
+    at: new Date(now.wallMs).toISOString(),
+    uptimeSeconds: secondsSince(state.startedAtMs, now),
+    simulated: settings.simulated,
+    leadership: { mode: 'single', leader: true },
+    interlock: { ...interlock, nodes: Object.fromEntries(views.map((view) => [view.node, view.interlock])) },
+    lastResult: state.lastResult,
+    evaluation: {
+      intervalSeconds: settings.intervalMs / 1000,
+      fastIntervalSeconds: settings.fastIntervalMs / 1000,
+      lastTickAgeSeconds: ageSeconds(state.lastTickAtMs),
+      lastTickTookSeconds: about.lastTickTookMs === null ? null : about.lastTickTookMs / 1000,
+      lastEvaluationAgeSeconds: ageSeconds(state.lastEvaluationAtMs),
+    },
+    constraints: {
+      digest: state.constraintsDigest,
+      profile: settings.defaults.profile,
+      limits: settings.defaults.constraints,
+    },
+    nodes: views,
+    unprotected: views.flatMap((view) => view.unprotected),
+    conflicts: limitConflicts(state).filter(({ node }) => !nodes || nodes.includes(node)),
+    leases: [...state.leases.values()].map((lease) => leaseView(lease, now)),
+    unleased: unleasedOf(state, nodes),
+    sources: shown.flatMap(({ watch }) =>
+      [...watch.sources.values()].map((source) => sourceStatusOf(watch.node, source, now)),
+    ),
+    actuators: Object.fromEntries(state.actuators),
+    journal: {
+      ok: state.journal.ok && about.journal.ok,
+      detail: state.journal.detail,
+      lastError: about.journal.lastError,
+      sizeBytes: about.journal.sizeBytes,
+      pending: about.journal.pending,
+    },
+  };
+}
+
+/** One node: how it stands, by which limits, and everything that is read of it. */
+export function nodeStatusOf(
+  state: SafetyState,
+  node: NodeState,
+  now: Now,
+  interlock: InterlockView = interlockOf(state),
+): NodeStatus {
+  const name = node.watch.node;
+  const settings = settingsOf(state.settings, name);
+  const { known, listed } = node.watch.gpus;
+  const ids = new Set([...known.keys(), ...listed.keys()]);
+  return {
+    node: name,
+    interlock: interlockOfNode(interlock, state, name),
+    coolingSeconds: node.cooling && coolingLeftSeconds(node.cooling, now.elapsedMs, state.settings.intervalMs),
+    live: isLive(state, name),
+    profile: settings.profile,
+    constraints: node.limits.constraints,
+    findings: node.findings,
+    readings: readingStatusesOf(state, node, now),
+    gpus: [...ids].flatMap((id) => {
+      const gpu = listed.get(id) ?? known.get(id);
+      if (!gpu) return [];
+      const slowdownC = node.limits.slowdownC.get(id);
+      return {
+        id,
+        ...(gpu.name !== undefined && { name: gpu.name }),
+        ...(gpu.pciAddress !== undefined && { pciAddress: gpu.pciAddress }),
+        vendor: gpu.vendor,
+        required: known.has(id),
+        listed: listed.has(id),
+        ignored: gpuSettingsOf(settings, gpu).ignore,
+        ...(slowdownC !== undefined && { slowdownC }),
+      };
+    }),
+    unprotected: node.unprotected,
+  };
+}
+
+/** Every reading of a node as a running workload is judged by it, then those that are only shown. */
+export function readingStatusesOf(state: SafetyState, node: NodeState, now: Now): ReadingStatus[] {
+  const options = { purpose: 'running', nowMs: now.elapsedMs, staleBeforeMs: state.staleBeforeMs } as const;
+  const { readings } = readNode(node.watch, settingsOf(state.settings, node.watch.node), options);
+  return [
+    ...readings.map((reading) => readingStatusOf(reading, node.limits, now)),
+    ...[...node.watch.sources.values()].flatMap((source) => informationalOf(source, now)),
+  ];
+}
+
+function readingStatusOf(reading: Reading, limits: NodeLimits, now: Now): ReadingStatus {
+  const { component, id, quantity, state } = reading;
+  const own = limitsFor(reading, limits);
+  const what = {
+    component,
+    ...(id !== undefined && { id }),
+    quantity,
+    unit: unitOf(quantity),
+    ...(own && { limits: own }),
+  };
+  if (state.kind === 'missing') {
+    const { cause, detail, required, waived } = state;
+    return { ...what, missing: cause, detail, required, waived };
+  }
+  return {
+    ...what,
+    value: state.value,
+    ageSeconds: secondsSince(state.atMs, now),
+    source: state.source,
+    origin: state.origin,
+    ...(state.estimated && { estimated: true }),
+    ...(state.secondLook === 'awaiting' && { awaitingSecondSample: true }),
+  };
+}
+
+/** What a source shows beside what is judged. Impossible numbers are left out: nothing waits for them. */
+function informationalOf(source: SourceWatch, now: Now): ReadingStatus[] {
+  const answer = source.lastAnswer;
+  if (!answer) return [];
+  return answer.readings.flatMap((raw: RawReading) => {
+    if (!raw.informational || raw.value === null) return [];
+    const parsed = parseReading(raw.quantity, raw.value);
+    if (!parsed.ok) return [];
+    return {
+      component: raw.component,
+      ...(raw.id !== undefined && { id: raw.id }),
+      quantity: raw.quantity,
+      unit: unitOf(raw.quantity),
+      value: parsed.value,
+      ageSeconds: secondsSince(raw.sampledAtMs ?? answer.startedAtMs, now),
+      source: source.source,
+      origin: raw.origin,
+      informational: true,
+    };
+  });
+}
+
+/** The limits that a reading is judged by; `null` where it has none. */
+function limitsFor(reading: Reading, { constraints, slowdownC }: NodeLimits): ReadingStatus['limits'] | null {
+  const { gpu, cpu, system } = constraints;
+  switch (`${reading.component}/${reading.quantity}`) {
+    case 'gpu/temperature':
+      return cardTemperatureC(gpu.temperatureC, slowdownC.get(reading.id ?? ''));
+    case 'gpu/power':
+      return gpu.powerW;
+    case 'gpu/memory':
+      return gpu.memoryRatio;
+    case 'cpu/temperature':
+      return cpu.temperatureC;
+    case 'cpu/utilization':
+      return cpu.utilizationRatio;
+    case 'memory/memory':
+      return system.memoryRatio;
+    case 'system/total-power':
+      return system.powerW;
+    default:
+      return null;
+  }
+}
+
+function sourceStatusOf(node: string, source: SourceWatch, now: Now): Told<typeof SourceStatusSchema> {
+  const { failure, lastAnswer, updatePeriodMs } = source;
+  return {
+    node,
+    source: source.source,
+    up: failure === null,
+    lastSuccessAgeSeconds: lastAnswer ? secondsSince(lastAnswer.finishedAtMs, now) : null,
+    failure: failure && {
+      cause: failure.cause,
+      detail: failure.detail,
+      seconds: secondsSince(failure.sinceMs, now),
+    },
+    updatePeriodSeconds: updatePeriodMs === null ? null : updatePeriodMs / 1000,
+    notes: source.lastReport.notes,
+  };
+}
+
+/** Workloads that run here and that no live lease accounts for. */
+function unleasedOf(state: SafetyState, nodes: readonly string[] | null): Status['unleased'] {
+  return state.inventory.workloads
+    .filter(({ node }) => !nodes || nodes.includes(node))
+    .filter(({ leaseId }) => leaseId === undefined || !state.leases.has(leaseId))
+    .map(({ kind, node, name }) => ({ kind, node, name }));
+}
+
+/** Whole milliseconds are enough; never negative, since a source may look while the state is read. */
+function secondsSince(atMs: number, now: Now): number {
+  return Math.max(0, Math.round(now.elapsedMs - atMs) / 1000);
+}

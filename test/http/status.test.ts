@@ -1,0 +1,162 @@
+import t from 'tap';
+import { limitConflicts } from '../../src/domain/conflicts.ts';
+import { statusOf } from '../../src/http/status-view.ts';
+import { DomainWorld, GPU_A, nodeSettings, worldSettings } from '../support/domain-world.ts';
+import { INTERVAL_MS, NODE, startApp } from '../support/test-app.ts';
+
+const ABOUT = { version: '1', lastTickTookMs: 120, journal: { ok: true, lastError: null, sizeBytes: 10, pending: 0 } };
+const viewOf = (world: DomainWorld) =>
+  statusOf(world.state, { elapsedMs: world.elapsedMs, wallMs: world.wallMs }, ABOUT);
+
+t.test('GET /status tells service, interlock, result, limits, nodes, sources, actuators and journal', async (t) => {
+  const { ask, pass } = await startApp(t);
+  await pass(3_000);
+  const answer = await ask({ url: '/status' });
+  t.equal(answer.statusCode, 200);
+  const status = answer.json();
+  t.match(status, {
+    service: 'vsf-safety',
+    version: '0.0.0-test',
+    instance: 'instance-1',
+    uptimeSeconds: 13,
+    simulated: true,
+    leadership: { mode: 'single', leader: true },
+    interlock: { state: 'clear', nodes: { [NODE]: 'clear' } },
+    lastResult: { action: 'PROCEED' },
+    evaluation: { intervalSeconds: 10, fastIntervalSeconds: 2, lastTickAgeSeconds: 3, lastTickTookSeconds: 0 },
+    constraints: {
+      profile: 'default',
+      digest: /^[0-9a-f]{16}$/,
+      limits: { gpu: { temperatureC: { warning: 80, hardStop: 85 } } },
+    },
+    leases: [],
+    unleased: [],
+    sources: [{ node: NODE, source: 'simulated', up: true, lastSuccessAgeSeconds: 3, failure: null }],
+    actuators: { 'local-processes': { available: true, detail: 'pretended' } },
+    journal: { ok: true },
+  });
+  const [node] = status.nodes;
+  t.match(node, { node: NODE, interlock: 'clear', coolingSeconds: null, live: false, profile: 'default' });
+  t.equal(node.gpus.length, 2);
+  const cpu = node.readings.find(
+    (r: { component: string; quantity: string }) => r.component === 'cpu' && r.quantity === 'temperature',
+  );
+  t.match(cpu, {
+    value: Number,
+    unit: '°C',
+    ageSeconds: 3,
+    source: 'simulated',
+    origin: String,
+    limits: { warning: 90, hardStop: 95 },
+  });
+  const informational = node.readings.filter((r: { informational?: boolean }) => r.informational);
+  t.equal(informational.length, 2, 'what is only shown is shown too: the utilisation of each GPU');
+});
+
+t.test('GET /status?node narrows everything to the nodes named, and refuses unknown ones', async (t) => {
+  const { ask } = await startApp(t);
+  t.equal((await ask({ url: `/status?node=${NODE}` })).json().nodes.length, 1);
+  t.match((await ask({ url: '/status?node=nowhere' })).json(), {
+    status: 400,
+    code: 'unknown-node',
+    nodes: ['nowhere'],
+  });
+  t.match((await ask({ url: '/status?node=' })).json(), { status: 400, code: 'invalid-request' });
+  t.match((await ask({ url: '/status?nodes=x' })).json(), { status: 400, code: 'invalid-request' });
+});
+
+t.test('GET /status answers before anything has been read, and while a source hangs', async (t) => {
+  const starting = await startApp(t, { ticks: 0 });
+  const nothing = (await starting.ask({ url: '/status' })).json();
+  t.match(nothing, { lastResult: null, evaluation: { lastTickAgeSeconds: null }, nodes: [] });
+  const { ask, rig, pass } = await startApp(t);
+  rig.apply({ faults: [{ kind: 'source-hung' }] });
+  await pass(INTERVAL_MS + 1_000);
+  t.equal((await ask({ url: '/status' })).statusCode, 200);
+  await pass(INTERVAL_MS);
+  const { sources } = (await ask({ url: '/status' })).json();
+  t.match(sources, [{ up: false, failure: { cause: 'timeout', detail: /did not answer/, seconds: Number } }]);
+});
+
+t.test('GET /status tells leases, and what runs without one', async (t) => {
+  const { ask, actuator, pass } = await startApp(t);
+  const { lease } = (await ask({ method: 'POST', url: '/leases', payload: { workload: 'train-7' } })).json();
+  actuator.workloads = [
+    { kind: 'process-group', node: NODE, name: '4711', leaseId: lease.id },
+    { kind: 'pod', node: NODE, name: 'vsf/stray' },
+    { kind: 'pod', node: NODE, name: 'vsf/orphan', leaseId: 'nobody knows it' },
+  ];
+  await pass(INTERVAL_MS);
+  const status = (await ask({ url: '/status' })).json();
+  t.same(status.leases, [lease]);
+  t.same(status.unleased, [
+    { kind: 'pod', node: NODE, name: 'vsf/stray' },
+    { kind: 'pod', node: NODE, name: 'vsf/orphan' },
+  ]);
+  t.equal(status.nodes[0].live, true);
+});
+
+t.test('statusOf() tells why a reading is missing, and whether it is required or waived', async (t) => {
+  const world = DomainWorld.running(worldSettings({}, { waive: ['cpu-temperature'] }));
+  world.node.cpuC = null;
+  world.gpu().powerW = null;
+  world.gpu().memoryRatio = Number.NaN;
+  world.run(10);
+  const [node] = viewOf(world).nodes;
+  const find = (component: string, quantity: string, id?: string) =>
+    node?.readings.find(
+      (r) => r.component === component && r.quantity === quantity && (id === undefined || r.id === id),
+    );
+  t.match(find('cpu', 'temperature'), { missing: 'no-sensor', required: false, waived: true });
+  t.match(find('gpu', 'power', GPU_A), {
+    missing: 'no-sensor',
+    detail: /fake sensor/,
+    required: true,
+    unit: 'W',
+    limits: { warning: 250 },
+  });
+  t.match(find('gpu', 'memory', GPU_A), { missing: 'invalid', detail: /NaN/ });
+  t.equal('value' in (find('gpu', 'power', GPU_A) ?? {}), false);
+  t.match(viewOf(world).unprotected, [{ code: 'waived', name: 'cpu-temperature' }]);
+});
+
+t.test('statusOf() shows the limits by which each card is judged, and the conflicts', async (t) => {
+  const world = DomainWorld.running();
+  world.gpu().slowdownC = 78;
+  world.run(10);
+  const status = viewOf(world);
+  const [node] = status.nodes;
+  const own = node?.readings.find((r) => r.id === GPU_A && r.quantity === 'temperature');
+  t.same(own?.limits, { warning: 73, hardStop: 78 });
+  t.equal(node?.gpus.find((gpu) => gpu.id === GPU_A)?.slowdownC, 78);
+  t.same(status.conflicts, limitConflicts(world.state));
+  t.match(status.conflicts, [{ code: 'gpu-slowdown-below-hard-stop', id: GPU_A }]);
+});
+
+t.test('statusOf() tells trips, cooldowns and ignored cards per node', async (t) => {
+  const nodes = new Map([[NODE, nodeSettings({ gpus: new Map([[GPU_A, { waive: [], ignore: true }]]) })]]);
+  const world = DomainWorld.running(worldSettings({ nodes }));
+  world.node.cpuC = 90;
+  world.run(10);
+  t.match(viewOf(world).nodes, [{ interlock: 'cooling', coolingSeconds: 60 }]);
+  const [node] = viewOf(world).nodes;
+  t.match(
+    node?.gpus.find((gpu) => gpu.id === GPU_A),
+    { ignored: true },
+  );
+  world.submit({ kind: 'stop-requested', nodes: null, cause: 'manual', reason: 'test', by: 'tester' });
+  t.match(viewOf(world), {
+    interlock: { state: 'tripped', nodes: { [NODE]: 'tripped' } },
+    nodes: [{ interlock: 'tripped' }],
+  });
+});
+
+t.test('statusOf() is a pure view: it tells ages by the moment it is given', async (t) => {
+  const world = DomainWorld.running();
+  const now = { elapsedMs: world.elapsedMs + 2_500, wallMs: world.wallMs + 2_500 };
+  const first = statusOf(world.state, now, ABOUT);
+  t.same(statusOf(world.state, now, ABOUT), first);
+  t.match(first, { evaluation: { lastTickAgeSeconds: 2.5, lastTickTookSeconds: 0.12 } });
+  const early = { elapsedMs: world.elapsedMs - 10, wallMs: world.wallMs };
+  t.equal(statusOf(world.state, early, ABOUT).evaluation.lastTickAgeSeconds, 0, 'no age is negative');
+});
