@@ -2,10 +2,10 @@
 // that nobody imports, files that grew too long.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import t from 'tap';
 
-const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+// Tests run compiled, from the project's folder.
+const ROOT = process.cwd();
 const SRC = join(ROOT, 'src');
 
 /** The part of the house that a file belongs to: its folder, or its name for a file of the ground floor. */
@@ -31,7 +31,18 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   actuators: ['domain', 'clock'],
   supervisor: ['domain', 'actuators', 'clock'],
   monitor: ['domain', 'sources', 'supervisor', 'clock'],
-  assemble: ['domain', 'clock', 'version', 'journal', 'state-folder', 'config', 'sources', 'actuators', 'supervisor', 'monitor'],
+  assemble: [
+    'domain',
+    'clock',
+    'version',
+    'journal',
+    'state-folder',
+    'config',
+    'sources',
+    'actuators',
+    'supervisor',
+    'monitor',
+  ],
   http: ['domain', 'clock', 'config', 'supervisor', 'monitor', 'journal', 'version'],
   serve: ['assemble', 'http', 'config', 'actuators', 'version', 'clock'],
   cli: ['domain', 'clock', 'config', 'assemble', 'serve', 'http', 'state-folder', 'version'],
@@ -65,9 +76,7 @@ t.test('imports go only in the directions of the house', async (t) => {
 });
 
 t.test('domain imports no package and nothing of Node', async (t) => {
-  const wrong = files
-    .filter((file) => partOf(file) === 'domain')
-    .filter((file) => /from\s+'(?!\.)/.test(codeOf(file)));
+  const wrong = files.filter((file) => partOf(file) === 'domain').filter((file) => /from\s+'(?!\.)/.test(codeOf(file)));
   t.same(wrong, []);
 });
 
@@ -90,7 +99,11 @@ t.test('no two files import each other in a circle', async (t) => {
 t.test('only clock.ts touches timers and clocks', async (t) => {
   const wrong = files
     .filter((file) => file !== 'clock.ts')
-    .filter((file) => /\b(Date\.now|performance\.now|setTimeout|setInterval|setImmediate|AbortSignal\.timeout)\b|new Date\(\)/.test(codeOf(file)));
+    .filter((file) =>
+      /\b(Date\.now|performance\.now|setTimeout|setInterval|setImmediate|AbortSignal\.timeout)\b|new Date\(\)/.test(
+        codeOf(file),
+      ),
+    );
   t.same(wrong, []);
 });
 
@@ -101,10 +114,15 @@ t.test('only config.ts reads the environment', async (t) => {
 
 t.test('every file is imported by another', async (t) => {
   const imported = new Set(files.flatMap(importsOf));
-  t.same(files.filter((file) => !imported.has(file) && !ENTRIES.includes(file)), []);
+  t.same(
+    files.filter((file) => !imported.has(file) && !ENTRIES.includes(file)),
+    [],
+  );
 });
 
 t.test('no file grows past 400 lines', async (t) => {
-  const long = [...textOf].map(([file, text]) => [file, text.split('\n').length] as const).filter(([, lines]) => lines > 401);
+  const long = [...textOf]
+    .map(([file, text]) => [file, text.split('\n').length] as const)
+    .filter(([, lines]) => lines > 401);
   t.same(long, []);
 });
