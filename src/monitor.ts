@@ -14,14 +14,14 @@ import type { Supervisor } from './supervisor.ts';
 const ROUND_SHARE_OF_INTERVAL = 0.45;
 const SHORT_ROUND_SHARE = 0.9;
 const SHORT_ROUND_MS = 1_000;
-/** The first evaluation takes the two samples that a rate needs, 1 s apart (contract 5). */
+/** The first evaluation takes the two samples that a rate needs, 1 s apart. */
 const FIRST_ROUND_AT_LEAST_MS = 2_000;
 /** A source that fails early in a tick is tried once more after this pause, if there is time. */
 const RETRY_PAUSE_MS = 100;
-/** A preflight is answered within 5 s (contract 7); its readings must be there a little earlier. */
+/** A preflight is answered within 5 s; its readings must be there a little earlier. */
 export const QUESTION_DEADLINE_MS = 4_000;
 const FAST_DEADLINE_MS = 1_800;
-/** No source is kept busy by fast sampling for more than half of the time (contract 5). */
+/** No source is kept busy by fast sampling for more than half of the time. */
 const MOST_BUSY_RATIO = 0.5;
 
 export interface MonitorParts {
@@ -75,7 +75,10 @@ export class Monitor {
 
   async #tickLoop(): Promise<void> {
     const { clock, intervalMs, inventory, supervisor, sources } = this.#parts;
-    const roundMs = Math.max(intervalMs * ROUND_SHARE_OF_INTERVAL, Math.min(intervalMs * SHORT_ROUND_SHARE, SHORT_ROUND_MS));
+    const roundMs = Math.max(
+      intervalMs * ROUND_SHARE_OF_INTERVAL,
+      Math.min(intervalMs * SHORT_ROUND_SHARE, SHORT_ROUND_MS),
+    );
     let budgetMs = Math.max(roundMs, FIRST_ROUND_AT_LEAST_MS);
     let dueMs = clock.now().elapsedMs;
     while (!this.#stopped.signal.aborted) {
@@ -103,9 +106,7 @@ export class Monitor {
       await clock.sleep(fastIntervalMs, this.#stopped.signal);
       if (this.#stopped.signal.aborted) return;
       const nodes = new Set(fastNodes(supervisor().state));
-      const due = sources.filter(
-        (source) => source.carriesHeat && nodes.has(source.node) && this.#isRested(source),
-      );
+      const due = sources.filter((source) => source.carriesHeat && nodes.has(source.node) && this.#isRested(source));
       if (due.length === 0) continue;
       this.#submit('fast', await this.#look(due, FAST_DEADLINE_MS));
     }
@@ -122,7 +123,7 @@ export class Monitor {
     return Promise.all(sources.map((source) => this.#lookAt(source, budgetMs)));
   }
 
-  /** A failure that comes early is not yet the source's last word in this tick (contract 4). */
+  /** A failure that comes early is not yet the source's last word in this tick. */
   async #lookTwice(source: Source, budgetMs: number): Promise<SourceReport> {
     const { clock } = this.#parts;
     const endMs = clock.now().elapsedMs + budgetMs;

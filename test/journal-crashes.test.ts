@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import t from 'tap';
 import { diskFiles } from '../src/durable-files.ts';
@@ -11,7 +12,8 @@ import { faulty } from './support/faulty-files.ts';
 import { expectKind, open } from './support/journal-folder.ts';
 import { tempDir } from './support/temp-dir.ts';
 
-const SOURCE = new URL('../src/', import.meta.url);
+/** The built product; tests run from the project's folder. */
+const BUILT = pathToFileURL('dist/').href;
 const TEXT = { encoding: 'utf8', timeout: 60_000 } as const;
 
 t.test('append() loses nothing acknowledged, whichever operation a process dies in', async (t) => {
@@ -165,8 +167,8 @@ t.test('append() meets a disk that is really full and really read-only', { skip:
   const script = `
     import { execFileSync } from 'node:child_process';
     import { rmSync, writeFileSync } from 'node:fs';
-    import { openJournal } from '${SOURCE}journal.ts';
-    import { systemClock } from '${SOURCE}clock.ts';
+    import { openJournal } from '${BUILT}journal.js';
+    import { systemClock } from '${BUILT}clock.js';
     const folder = ${JSON.stringify(folder)};
     const say = (what, value) => console.log(JSON.stringify([what, value]));
     const open = () => openJournal({ folder, clock: systemClock, productVersion: '1', tokenExists: false });
@@ -205,7 +207,7 @@ t.test('append() meets a disk that is really full and really read-only', { skip:
     say('first start on a full disk', [first.kind, first.state?.size]);
     rmSync(folder + '/ballast');
     say('first append', await first.journal.append({ set: { g: 1 }, why: 'g' }));`;
-  const args = ['-m', process.execPath, ...process.execArgv, '--input-type=module', '-e', script];
+  const args = ['-m', process.execPath, '--input-type=module', '-e', script];
   const child = spawnSync('unshare', args, TEXT);
   t.equal(child.status, 0, child.stderr);
   const said: unknown = Object.fromEntries(

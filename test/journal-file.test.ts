@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import t from 'tap';
 import type { Clock } from '../src/clock.ts';
 import { diskFiles } from '../src/durable-files.ts';
@@ -20,7 +21,8 @@ const TIMELESS: Clock = {
   sleep: () => new Promise(() => undefined),
   after: () => () => undefined,
 };
-const SOURCE = new URL('../src/', import.meta.url);
+/** The built product; tests run from the project's folder. */
+const BUILT = pathToFileURL('dist/').href;
 
 t.test('append() lets what arrives during a sync share the next one, in order', async (t) => {
   const folder = await tempDir(t);
@@ -65,12 +67,12 @@ t.test('append() has an urgent record in the file before it returns, and never w
 t.test('append() keeps an urgent record through a kill -9 in the same turn', async (t) => {
   const folder = await tempDir(t);
   const script = `
-    import { openJournal } from '${SOURCE}journal.ts';
-    import { systemClock } from '${SOURCE}clock.ts';
+    import { openJournal } from '${BUILT}journal.js';
+    import { systemClock } from '${BUILT}clock.js';
     const { journal } = await openJournal({ folder: ${JSON.stringify(folder)}, clock: systemClock, productVersion: '1', tokenExists: false });
     void journal.append({ set: { 'trip/1': 'hot' }, why: 'trip' }, { urgent: true });
     process.kill(process.pid, 'SIGKILL');`;
-  const child = spawnSync(process.execPath, [...process.execArgv, '--input-type=module', '-e', script], {
+  const child = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
     encoding: 'utf8',
   });
   t.equal(child.signal, 'SIGKILL', child.stderr);

@@ -1,6 +1,6 @@
 import t from 'tap';
-import type { SourceReport } from '../src/domain/reading.ts';
 import type { Message } from '../src/domain/events.ts';
+import type { SourceReport } from '../src/domain/reading.ts';
 import { Monitor } from '../src/monitor.ts';
 import type { Source } from '../src/sources/source.ts';
 import { Supervisor } from '../src/supervisor.ts';
@@ -52,7 +52,12 @@ function build() {
   });
   const log = { fatal: () => undefined, error: () => undefined, warn: () => undefined, info: () => undefined };
   supervisor = new Supervisor(
-    { ...world.state, lastNowMs: 0, startedAtMs: clock.now().elapsedMs, wallAheadMs: clock.now().wallMs - clock.now().elapsedMs },
+    {
+      ...world.state,
+      lastNowMs: 0,
+      startedAtMs: clock.now().elapsedMs,
+      wallAheadMs: clock.now().wallMs - clock.now().elapsedMs,
+    },
     {
       clock,
       journal: { append: async () => ({ ok: true }) },

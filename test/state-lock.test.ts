@@ -5,13 +5,15 @@ import * as fs from 'node:fs/promises';
 import * as net from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import t, { type Test } from 'tap';
 import { systemClock } from '../src/clock.ts';
 import { type LockOutcome, type StateLock, takeStateLock } from '../src/state-lock.ts';
 import { ManualClock } from './support/manual-clock.ts';
 import { tempDir } from './support/temp-dir.ts';
 
-const SOURCE = new URL('../src/', import.meta.url);
+/** The built product; tests run from the project's folder. */
+const BUILT = pathToFileURL('dist/').href;
 
 const take = (folder: string): Promise<LockOutcome> => takeStateLock(folder, systemClock);
 
@@ -28,19 +30,12 @@ async function contend(
   ...before: string[]
 ): Promise<{ child: ChildProcess; outcome: string }> {
   const script = `
-    import { takeStateLock } from '${SOURCE}state-lock.ts';
-    import { systemClock } from '${SOURCE}clock.ts';
+    import { takeStateLock } from '${BUILT}state-lock.js';
+    import { systemClock } from '${BUILT}clock.js';
     const outcome = await takeStateLock(${JSON.stringify(folder)}, systemClock);
     console.log(outcome.kind + ' ' + (outcome.holder?.pid ?? outcome.lock?.note ?? outcome.detail ?? ''));
     process.stdin.resume();`;
-  const [command = '', ...args] = [
-    ...before,
-    process.execPath,
-    ...process.execArgv,
-    '--input-type=module',
-    '-e',
-    script,
-  ];
+  const [command = '', ...args] = [...before, process.execPath, '--input-type=module', '-e', script];
   const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   t.teardown(() => child.kill('SIGKILL'));
   const [output] = (await once(child.stdout, 'data')) as [Buffer];
@@ -76,13 +71,13 @@ t.test('takeStateLock() does not keep its process alive, and dies with it whatev
   const folder = await tempDir(t);
   const script = `
     import { spawn } from 'node:child_process';
-    import { takeStateLock } from '${SOURCE}state-lock.ts';
-    import { systemClock } from '${SOURCE}clock.ts';
+    import { takeStateLock } from '${BUILT}state-lock.js';
+    import { systemClock } from '${BUILT}clock.js';
     const { kind } = await takeStateLock(${JSON.stringify(folder)}, systemClock);
     const child = spawn('sleep', ['60'], { detached: true, stdio: 'ignore' });
     child.unref();
     console.log(kind + ' ' + child.pid);`;
-  const args = [...process.execArgv, '--input-type=module', '-e', script];
+  const args = ['--input-type=module', '-e', script];
   const holder = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 30_000 });
   const [kind, pid] = holder.stdout.trim().split(' ');
   t.teardown(() => process.kill(Number(pid), 'SIGKILL'));

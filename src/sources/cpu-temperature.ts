@@ -34,7 +34,7 @@ const CPU_CHIP = /^(coretemp|k10temp|zenpower|k8temp|via_cputemp|(cpu\w*|soc|tj)
 /** Thermal zones of a CPU. Not acpitz (a firmware's value), pch, iwlwifi, INT3400 or a GPU's. */
 const CPU_ZONE = /^(x86_pkg_temp|(cpu[\w-]*|soc|tj)-thermal|cpu-therm)$/i;
 
-/** A CPU's critical temperature outside this is a placeholder, °C (metric sources, part 11). */
+/** A CPU's critical temperature outside this is a placeholder, °C. */
 const CRITICAL_C = { from: 60, to: 130 };
 
 const ORIGIN_LENGTH = 120;

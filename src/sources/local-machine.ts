@@ -2,7 +2,7 @@
 // bus as signs that they must be measured (nvidia-smi and the like measure them). In a container these files show the
 // host, which is what a guard of hardware wants. The four parts are read side by side; a part that is not there by the
 // deadline is a missing reading, never a late report. Nothing is read through a tool or a library: systeminformation
-// reports the ACPI zone for the CPU, knows one socket and blocks (metric sources, part 9).
+// reports the ACPI zone for the CPU, knows one socket and blocks.
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 import { EMPTY_REPORT, type MissingCause, type RawReading, type SourceReport } from '../domain/reading.ts';
 import { CpuTemperature, type CpuTemperatures } from './cpu-temperature.ts';

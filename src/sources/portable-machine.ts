@@ -32,7 +32,12 @@ export function createPortableMachine(options: {
     ]);
     const hottest = temperature.max;
     return [
-      { component: 'cpu', quantity: 'utilization', value: cpu.currentLoad / 100, origin: 'systeminformation currentLoad' },
+      {
+        component: 'cpu',
+        quantity: 'utilization',
+        value: cpu.currentLoad / 100,
+        origin: 'systeminformation currentLoad',
+      },
       {
         component: 'memory',
         quantity: 'memory',
@@ -62,11 +67,15 @@ export function createPortableMachine(options: {
       const readings = await withDeadline(clock, deadlineMs - startedAtMs, underWay).catch((error: unknown) => error);
       const report = { ...EMPTY_REPORT, source: id, node, startedAtMs, finishedAtMs: clock.now().elapsedMs };
       if (Array.isArray(readings)) {
-        const notes = [`${process.platform} is read through systeminformation: no GPU, no power, rarely a CPU temperature.`];
+        const notes = [
+          `${process.platform} is read through systeminformation: no GPU, no power, rarely a CPU temperature.`,
+        ];
         return { ...report, outcome: { kind: 'answered' }, readings, notes };
       }
       const isLate = readings === TIMED_OUT;
-      const detail = isLate ? 'systeminformation did not answer in time' : `systeminformation broke off: ${String(readings)}`;
+      const detail = isLate
+        ? 'systeminformation did not answer in time'
+        : `systeminformation broke off: ${String(readings)}`;
       return { ...report, outcome: { kind: 'failed', cause: isLate ? 'timeout' : 'failed', detail } };
     },
     async close(): Promise<void> {},

@@ -5,8 +5,7 @@ import { PretendMachine } from '../support/pretend-machine.ts';
 
 const LEASE = '6f1c7a52-3a0e-4c0e-9f55-0a6e2b1d7c11';
 
-const verify = (pgid: number, table = realTable) =>
-  verifyProcessGroup({ pgid, leaseId: LEASE, table });
+const verify = (pgid: number, table = realTable) => verifyProcessGroup({ pgid, leaseId: LEASE, table });
 
 t.test('isGroupNumber() takes whole numbers above 1 only', async (t) => {
   for (const pgid of [2, 4711]) t.ok(isGroupNumber(pgid), String(pgid));

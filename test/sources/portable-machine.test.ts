@@ -8,12 +8,12 @@ t.test('createPortableMachine() reads this machine through the real systeminform
   const source = createPortableMachine({ node: 'n', clock: systemClock });
   const report = await source.read(inMs(8_000));
   t.same(report.outcome, { kind: 'answered' });
-  const valueOf = (component: string, quantity: string): unknown =>
+  const valueFor = (component: string, quantity: string): unknown =>
     report.readings.find((reading) => reading.component === component && reading.quantity === quantity)?.value;
-  for (const value of [valueOf('cpu', 'utilization'), valueOf('memory', 'memory')]) {
+  for (const value of [valueFor('cpu', 'utilization'), valueFor('memory', 'memory')]) {
     t.ok(typeof value === 'number' && value >= 0 && value <= 1, `a share: ${value}`);
   }
-  const temperature = valueOf('cpu', 'temperature');
+  const temperature = valueFor('cpu', 'temperature');
   t.ok(temperature === null || typeof temperature === 'number');
 });
 
