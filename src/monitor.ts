@@ -14,8 +14,9 @@ import type { Supervisor } from './supervisor.ts';
 const ROUND_SHARE_OF_INTERVAL = 0.45;
 const SHORT_ROUND_SHARE = 0.9;
 const SHORT_ROUND_MS = 1_000;
-/** The first evaluation takes the two samples that a rate needs, 1 s apart. */
+/** The first evaluation takes the two samples that a rate needs, 1 s apart; the first look of a rate takes its second. */
 const FIRST_ROUND_AT_LEAST_MS = 2_000;
+const FIRST_LOOKS_APART_MS = 1_000;
 /** A source that fails early in a tick is tried once more after this pause, if there is time. */
 const RETRY_PAUSE_MS = 100;
 /** A preflight is answered within 5 s; its readings must be there a little earlier. */
@@ -80,6 +81,10 @@ export class Monitor {
       Math.min(intervalMs * SHORT_ROUND_SHARE, SHORT_ROUND_MS),
     );
     let budgetMs = Math.max(roundMs, FIRST_ROUND_AT_LEAST_MS);
+    // The first evaluation is published after a second look: rates, and counters that must be seen to move, need two.
+    const firstLookMs = clock.now().elapsedMs;
+    this.#submit('fast', await this.#look(sources, budgetMs));
+    await clock.sleep(FIRST_LOOKS_APART_MS - (clock.now().elapsedMs - firstLookMs), this.#stopped.signal);
     let dueMs = clock.now().elapsedMs;
     while (!this.#stopped.signal.aborted) {
       const startedMs = clock.now().elapsedMs;
