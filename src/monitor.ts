@@ -52,6 +52,13 @@ export class Monitor {
     this.#loops = [this.#tickLoop(), this.#fastLoop()];
   }
 
+  /** How often a hot node is really sampled: as configured, unless a source would be busy for more than half of it. */
+  get effectiveFastIntervalMs(): number {
+    const heat = this.#parts.sources.filter((source) => source.carriesHeat);
+    const slowestMs = Math.max(0, ...heat.map((source) => this.#lastTookMs.get(source)?.tookMs ?? 0));
+    return Math.max(this.#parts.fastIntervalMs, Math.round(slowestMs / MOST_BUSY_RATIO));
+  }
+
   async stop(): Promise<void> {
     this.#stopped.abort();
     await Promise.allSettled(this.#loops);

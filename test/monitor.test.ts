@@ -146,6 +146,7 @@ t.test('Monitor keeps no source busy by fast sampling for more than half of the 
   await clock.advance(60_000);
   t.ok(source.reads * 1_500 <= 30_000 + 6 * 1_500, `${source.reads} looks of 1.5 s in 60 s, six of them ticks`);
   t.ok(source.reads > 7, 'and it is sampled between ticks');
+  t.equal(monitor.effectiveFastIntervalMs, 3_000, 'and says how often');
   await stop();
 });
 

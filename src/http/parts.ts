@@ -31,7 +31,7 @@ export type JournalView = Pick<JournalHealth, 'ok' | 'lastError' | 'sizeBytes' |
 export interface AppParts {
   readonly config: Pick<Config, 'listen' | 'auth'>;
   readonly supervisor: Pick<Supervisor, 'state' | 'submit' | 'subscribe'>;
-  readonly monitor: Pick<Monitor, 'observeNow' | 'lastTickTookMs'>;
+  readonly monitor: Pick<Monitor, 'observeNow' | 'lastTickTookMs' | 'effectiveFastIntervalMs'>;
   readonly clock: Clock;
   /** Told apart from other processes and earlier starts. */
   readonly instance: string;

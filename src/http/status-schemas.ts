@@ -140,7 +140,10 @@ export const StatusSchema = component(
     lastResult: orNull(ref(SafetyResultSchema)),
     evaluation: Type.Object({
       intervalSeconds: Type.Number(),
-      fastIntervalSeconds: Type.Number(),
+      fastIntervalSeconds: Type.Number({ description: 'As configured' }),
+      effectiveFastIntervalSeconds: Type.Number({
+        description: 'Longer where a source would be busy for more than half of the time',
+      }),
       lastTickAgeSeconds: orNull(seconds('null: there was none yet')),
       lastTickTookSeconds: orNull(seconds('From the start of the tick to its result')),
       lastEvaluationAgeSeconds: orNull(seconds('Of any kind: tick, fast sampling or question')),

@@ -26,6 +26,7 @@ export type ReadingStatus = Told<typeof ReadingStatusSchema>;
 export interface About {
   readonly version: string;
   readonly lastTickTookMs: number | null;
+  readonly effectiveFastIntervalMs: number;
   readonly journal: JournalView;
 }
 
@@ -49,6 +50,7 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
     evaluation: {
       intervalSeconds: settings.intervalMs / 1000,
       fastIntervalSeconds: settings.fastIntervalMs / 1000,
+      effectiveFastIntervalSeconds: about.effectiveFastIntervalMs / 1000,
       lastTickAgeSeconds: ageSeconds(state.lastTickAtMs),
       lastTickTookSeconds: about.lastTickTookMs === null ? null : about.lastTickTookMs / 1000,
       lastEvaluationAgeSeconds: ageSeconds(state.lastEvaluationAtMs),

@@ -4,7 +4,12 @@ import { statusOf } from '../../src/http/status-view.ts';
 import { DomainWorld, GPU_A, nodeSettings, worldSettings } from '../support/domain-world.ts';
 import { INTERVAL_MS, NODE, startApp } from '../support/test-app.ts';
 
-const ABOUT = { version: '1', lastTickTookMs: 120, journal: { ok: true, lastError: null, sizeBytes: 10, pending: 0 } };
+const ABOUT = {
+  version: '1',
+  lastTickTookMs: 120,
+  effectiveFastIntervalMs: 2_000,
+  journal: { ok: true, lastError: null, sizeBytes: 10, pending: 0 },
+};
 const viewOf = (world: DomainWorld) =>
   statusOf(world.state, { elapsedMs: world.elapsedMs, wallMs: world.wallMs }, ABOUT);
 

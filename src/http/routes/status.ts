@@ -32,7 +32,8 @@ export function addStatusRoute(app: App, { supervisor, monitor, clock, version, 
       const { state } = supervisor;
       const unknown = nodes?.filter((node) => !isKnownNode(state, node)) ?? [];
       if (unknown.length > 0) throw refusal({ kind: 'unknown-nodes', nodes: unknown }, 'read the status');
-      const about = { version, lastTickTookMs: monitor.lastTickTookMs, journal: journalHealth() };
+      const { lastTickTookMs, effectiveFastIntervalMs } = monitor;
+      const about = { version, lastTickTookMs, effectiveFastIntervalMs, journal: journalHealth() };
       return statusOf(state, clock.now(), about, nodes);
     },
   });
