@@ -10,12 +10,15 @@ import { type DurableFiles, diskFiles, errorCode, errorText, replaceFile, writeA
 import {
   applyChange,
   type ChangeText,
+  changeJson,
   changeText,
   type Damage,
-  encodeChange,
+  encodeLines,
   encodeSnapshot,
   JOURNAL_VERSION,
   type JournalChange,
+  LINE_FRAME_BYTES,
+  type Lines,
   type LiveKeys,
   mergeChanges,
 } from './journal-record.ts';
@@ -93,12 +96,15 @@ export interface ReadFile {
   readonly version: number;
   readonly goodBytes: number;
   readonly fileBytes: number;
+  /** Of the last good record: what the next one begins with. */
+  readonly checksum: number;
 }
 
 export const isoTime = (clock: Clock): string => new Date(clock.now().wallMs).toISOString();
 
 interface PendingAppend {
-  readonly bytes: Buffer;
+  readonly json: string;
+  readonly lineBytes: number;
   readonly text: ChangeText;
   readonly why: string;
   /** Already in the file by `writeNow`, only to be synced. */
@@ -119,6 +125,8 @@ export class FileJournal implements Journal {
   #fd: number | null = null;
   /** Bytes of acknowledged records: where the next one goes. */
   #sizeBytes = 0;
+  /** Of the last of them. */
+  #checksum = 0;
   /** There may be bytes of a failed write behind `#sizeBytes`. */
   #hasTornTail = false;
   /** A rename is not yet known to be on the disk: until it is, an append to the new file could vanish with it. */
@@ -159,9 +167,10 @@ export class FileJournal implements Journal {
     try {
       if (found?.version === JOURNAL_VERSION) {
         this.#sizeBytes = found.goodBytes;
+        this.#checksum = found.checksum;
         this.#hasTornTail = found.fileBytes > found.goodBytes;
         this.#fd = await this.#files.open(this.#path, 'update');
-        this.#compactAboveBytes = compactAbove(this.#snapshot().length);
+        this.#compactAboveBytes = compactAbove(this.#snapshot().bytes.length);
         await this.#compactIfLarge();
       } else {
         await this.#makeWritable();
@@ -176,16 +185,16 @@ export class FileJournal implements Journal {
   append(change: JournalChange, { urgent = false } = {}): Promise<AppendOutcome> {
     const prepared = this.#prepare(change, urgent);
     if ('ok' in prepared) return Promise.resolve(prepared);
-    const { bytes } = prepared;
+    const { json, lineBytes } = prepared;
     const durable = new Promise<AppendOutcome>((resolve) => {
       this.#pending += 1;
-      this.#pendingBytes += bytes.length;
+      this.#pendingBytes += lineBytes;
       const settle = (outcome: AppendOutcome): void => {
         this.#pending -= 1;
-        this.#pendingBytes -= bytes.length;
+        this.#pendingBytes -= lineBytes;
         resolve(outcome);
       };
-      this.#queue.push({ ...prepared, why: change.why, isWritten: urgent && this.#writeAtOnce(bytes), settle });
+      this.#queue.push({ ...prepared, why: change.why, isWritten: urgent && this.#writeAtOnce(json), settle });
       if (!this.#isBusy) this.#draining = this.#drain();
     });
     return this.#bounded(durable, change.why);
@@ -218,23 +227,24 @@ export class FileJournal implements Journal {
   #prepare(
     change: JournalChange,
     urgent: boolean,
-  ): { readonly text: ChangeText; readonly bytes: Buffer } | FailedAppend {
+  ): { readonly text: ChangeText; readonly json: string; readonly lineBytes: number } | FailedAppend {
     const deed = `Cannot record "${change.why}"`;
     const refuse = (code: string, reason: string): FailedAppend => ({ ok: false, code, detail: `${deed}: ${reason}` });
     if (this.#isClosed) return refuse('closed', 'the journal is closed');
     const text = changeText(change);
     if (!text) return refuse('not-json', 'a value has no JSON form');
-    const bytes = encodeChange(text, change.why, isoTime(this.#options.clock));
-    if (bytes.length > MAX_RECORD_BYTES) {
-      return refuse('too-large', `the record has ${bytes.length} bytes, at most ${MAX_RECORD_BYTES} are taken`);
+    const json = changeJson(text, change.why, isoTime(this.#options.clock));
+    const lineBytes = Buffer.byteLength(json) + LINE_FRAME_BYTES;
+    if (lineBytes > MAX_RECORD_BYTES) {
+      return refuse('too-large', `the record has ${lineBytes} bytes, at most ${MAX_RECORD_BYTES} are taken`);
     }
     const share = urgent ? 1 : NOT_URGENT_SHARE;
     const [most, mostBytes] = [share * MAX_PENDING, Math.floor(share * MAX_PENDING_BYTES)];
-    if (this.#pending >= most || this.#pendingBytes + bytes.length > mostBytes) {
+    if (this.#pending >= most || this.#pendingBytes + lineBytes > mostBytes) {
       const waiting = `${this.#pending} records (${this.#pendingBytes} bytes) wait for the disk`;
       return refuse('queue-full', `${waiting}, at most ${most} (${mostBytes} bytes) may`);
     }
-    return { text, bytes };
+    return { text, json, lineBytes };
   }
 
   async #bounded(durable: Promise<AppendOutcome>, why: string): Promise<AppendOutcome> {
@@ -246,9 +256,10 @@ export class FileJournal implements Journal {
   }
 
   /** Puts an urgent record into the page cache now, if that cannot wait for anything; false: all of it has to queue. */
-  #writeAtOnce(bytes: Buffer): boolean {
+  #writeAtOnce(json: string): boolean {
     const fd = this.#fd;
     if (fd === null || this.#isBusy || this.#owed || this.#hasTornTail || this.#isOverfull) return false;
+    const { bytes } = encodeLines([json], this.#checksum);
     try {
       return this.#files.writeNow(fd, bytes, this.#sizeBytes) === bytes.length;
     } catch {
@@ -279,13 +290,17 @@ export class FileJournal implements Journal {
   /** One write and one sync for the whole batch and what is owed from before. */
   async #record(batch: readonly PendingAppend[]): Promise<AppendOutcome> {
     const whys = batch.map(({ why }) => `"${why}"`).slice(0, 5);
-    const late = this.#owed ? [encodeChange(this.#owed, 'written late', isoTime(this.#options.clock))] : [];
-    const bytes = Buffer.concat([...late, ...batch.map((append) => append.bytes)]);
+    const late = this.#owed ? [changeJson(this.#owed, 'written late', isoTime(this.#options.clock))] : [];
+    const jsons = [...late, ...batch.map(({ json }) => json)];
     // What was written at once is the first of its batch, and nothing is owed: it found the disk idle and well.
-    const written = batch.reduce((sum, append) => sum + (append.isWritten ? append.bytes.length : 0), 0);
+    const written = batch.reduce((sum, append) => sum + (append.isWritten ? append.lineBytes : 0), 0);
     const changes = [...(this.#owed ? [this.#owed] : []), ...batch.map(({ text }) => text)];
+    let lines: Lines;
     try {
       const fd = await this.#makeWritable();
+      // Only now is it known which line they follow.
+      lines = encodeLines(jsons, this.#checksum);
+      const { bytes } = lines;
       await writeAll(this.#files, fd, bytes.subarray(written), this.#sizeBytes + written);
       await this.#files.datasync(fd);
     } catch (error) {
@@ -293,7 +308,8 @@ export class FileJournal implements Journal {
       if (changes.length > 0) this.#owed = mergeChanges(this.#live, changes);
       return this.#fail(`Cannot record ${whys.join(', ') || 'what is owed'} in ${this.#path}`, error);
     }
-    this.#sizeBytes += bytes.length;
+    this.#sizeBytes += lines.bytes.length;
+    this.#checksum = lines.checksum;
     for (const change of changes) applyChange(this.#live, change);
     this.#owed = null;
     if (changes.length > 0) this.#damage = null;
@@ -325,11 +341,12 @@ export class FileJournal implements Journal {
       await this.#files.rename(this.#path, this.#damage.keptAside);
       this.#isFileInTheWay = false;
     }
-    const bytes = this.#snapshot();
+    const { bytes, checksum } = this.#snapshot();
     const fd = await replaceFile(this.#files, this.#path, bytes);
     const old = this.#fd;
     this.#fd = fd;
     this.#sizeBytes = bytes.length;
+    this.#checksum = checksum;
     this.#hasTornTail = false;
     this.#owesFolderSync = true;
     this.#compactAboveBytes = compactAbove(bytes.length);
@@ -352,7 +369,7 @@ export class FileJournal implements Journal {
     return this.#sizeBytes > MAX_FILE_BYTES;
   }
 
-  #snapshot(): Buffer {
+  #snapshot(): Lines {
     const { productVersion, clock } = this.#options;
     return encodeSnapshot(this.#live, this.#damage, productVersion, isoTime(clock));
   }

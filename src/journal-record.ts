@@ -1,6 +1,7 @@
 // What a journal file looks like, and reading one back. Pure: bytes in, contents out.
 //
-// Each line is `<crc32 of the JSON, 8 hex digits> <JSON>\n`. The first is the header; each further one is a change to a
+// Each line is `<checksum, 8 hex digits> <JSON>\n`. The checksum is the CRC-32 of the JSON, begun with the checksum of the
+// line before it, so that a line which is lost, doubled or moved does not fit either. The first line is the header; each further one is a change to a
 // map of text keys to JSON values. The header's line keeps this form and the fields `format` and `version` in every
 // version to come, so that an old program recognises a newer file instead of calling it damaged.
 //
@@ -48,34 +49,48 @@ export type JournalContents =
       readonly live: LiveKeys;
       /** Bytes up to and with the last whole record; what lies behind is a torn write. */
       readonly goodBytes: number;
+      /** Of the last whole record: see {@link Lines}. */
+      readonly checksum: number;
       readonly damage: Damage | null;
     }
   | { readonly kind: 'damaged'; readonly detail: string }
   | { readonly kind: 'newer'; readonly fileVersion: number };
 
-/** One line of the file from its JSON text, which must hold no raw newline (`JSON.stringify` makes none). */
-export function encodeLine(json: string): Buffer {
-  return Buffer.from(`${crc32(json).toString(16).padStart(8, '0')} ${json}\n`);
+/** Lines of the file, and the checksum of the last: what the next one begins with. */
+export interface Lines {
+  readonly bytes: Buffer;
+  readonly checksum: number;
 }
 
-/** The line of one change; `at` is ISO wall time. */
-export function encodeChange(change: ChangeText, why: string, at: string): Buffer {
+/** What a line holds beside its JSON: checksum, blank and newline. */
+export const LINE_FRAME_BYTES = 10;
+
+/** Lines from their JSON texts, which must hold no raw newline (`JSON.stringify` makes none). `before`: see {@link Lines}. */
+export function encodeLines(jsons: readonly string[], before: number): Lines {
+  let checksum = before;
+  const lines = jsons.map((json) => {
+    checksum = crc32(json, checksum);
+    return Buffer.from(`${checksum.toString(16).padStart(8, '0')} ${json}\n`);
+  });
+  return { bytes: Buffer.concat(lines), checksum };
+}
+
+/** The JSON text of one change; `at` is ISO wall time. */
+export function changeJson(change: ChangeText, why: string, at: string): string {
   const fields: string[] = [];
   if (change.set.size > 0)
     fields.push(`"set":{${[...change.set].map(([key, text]) => `${JSON.stringify(key)}:${text}`)}}`);
   if (change.delete.length > 0) fields.push(`"delete":${JSON.stringify(change.delete)}`);
   fields.push(`"why":${JSON.stringify(why)}`, `"at":${JSON.stringify(at)}`);
-  return encodeLine(`{${fields.join()}}`);
+  return `{${fields.join()}}`;
 }
 
 /** A whole file that holds `live` and nothing of how it came about: what compaction writes. */
-export function encodeSnapshot(live: LiveKeys, damage: Damage | null, productVersion: string, at: string): Buffer {
+export function encodeSnapshot(live: LiveKeys, damage: Damage | null, productVersion: string, at: string): Lines {
   const header = { format: FORMAT, version: JOURNAL_VERSION, productVersion, at, ...(damage ? { damage } : {}) };
-  const lines = [encodeLine(JSON.stringify(header))];
-  for (const [key, text] of live) {
-    lines.push(encodeChange({ set: new Map([[key, text]]), delete: [] }, 'snapshot', at));
-  }
-  return Buffer.concat(lines);
+  const jsons = [JSON.stringify(header)];
+  for (const [key, text] of live) jsons.push(changeJson({ set: new Map([[key, text]]), delete: [] }, 'snapshot', at));
+  return encodeLines(jsons, 0);
 }
 
 /** A change as it goes into the file; null: a value has no JSON form. */
@@ -118,38 +133,46 @@ export function mergeChanges(live: LiveKeys, changes: readonly ChangeText[]): Ch
 
 /** Reads a whole journal file. */
 export function readJournal(bytes: Buffer): JournalContents {
-  let line = takeLine(bytes, 0);
+  let line = takeLine(bytes, 0, 0);
   const header = line && parseHeader(line.json);
   if (!line || !header) return { kind: 'damaged', detail: describe('its header (line 1) is not one', bytes, 0) };
   if (header.version > JOURNAL_VERSION) return { kind: 'newer', fileVersion: header.version };
   const live: LiveKeys = new Map();
   let { damage } = header;
   let goodBytes = line.end;
+  let { checksum } = line;
+  // Version 0 stands for files whose lines did not hang together yet.
+  const isChained = header.version > 0;
   for (let number = 2; bytes.indexOf(NEWLINE, goodBytes) >= 0; number++) {
-    line = takeLine(bytes, goodBytes);
+    line = takeLine(bytes, goodBytes, isChained ? checksum : 0);
     const change = line && parseChange(line.json, header.version);
     if (!line || !change) {
       return {
         kind: 'damaged',
-        detail: describe(`line ${number} does not fit its checksum or form`, bytes, goodBytes),
+        detail: describe(`line ${number} does not fit its checksum, the line before it, or its form`, bytes, goodBytes),
       };
     }
     applyChange(live, change);
     damage = null;
     goodBytes = line.end;
+    checksum = line.checksum;
   }
-  return { kind: 'read', version: header.version, live, goodBytes, damage };
+  return { kind: 'read', version: header.version, live, goodBytes, checksum, damage };
 }
 
 /** The JSON text of the line at `start` and the offset after it; null: cut short or not fitting its checksum. */
-function takeLine(bytes: Buffer, start: number): { json: string; end: number } | null {
+function takeLine(
+  bytes: Buffer,
+  start: number,
+  before: number,
+): { readonly json: string; readonly end: number; readonly checksum: number } | null {
   const newline = bytes.indexOf(NEWLINE, start);
   if (newline < 0) return null;
-  const [, checksum, json] = LINE.exec(bytes.toString('utf8', start, newline)) ?? [];
-  if (checksum === undefined || json === undefined) return null;
+  const [, hex, json] = LINE.exec(bytes.toString('utf8', start, newline)) ?? [];
+  if (hex === undefined || json === undefined) return null;
   // Over the bytes as they are, not over the decoded text: decoding hides broken UTF-8.
-  const actual = crc32(bytes.subarray(start + checksum.length + 1, newline));
-  return actual === Number.parseInt(checksum, 16) ? { json, end: newline + 1 } : null;
+  const checksum = crc32(bytes.subarray(start + hex.length + 1, newline), before);
+  return checksum === Number.parseInt(hex, 16) ? { json, end: newline + 1, checksum } : null;
 }
 
 function parseHeader(json: string): { version: number; damage: Damage | null } | null {

@@ -19,7 +19,9 @@ async function folderWithRecords(t: Test): Promise<{ folder: string; path: strin
   return { folder, path, bytes: await readFile(path) };
 }
 
-const line = (json: string): string => `${crc32(json).toString(16).padStart(8, '0')} ${json}\n`;
+/** A line as the journal writes it behind one with the checksum `before`. */
+const line = (json: string, before = 0): string => `${crc32(json, before).toString(16).padStart(8, '0')} ${json}\n`;
+const HEADER = '{"format":"vsf-safety-journal","version":1}';
 
 t.test('openJournal() begins a file at a first start that says what it is, readable to its owner alone', async (t) => {
   const folder = await tempDir(t);
@@ -108,16 +110,17 @@ t.test('openJournal() calls any changed byte corrupt, keeps the file aside and b
 });
 
 t.test('openJournal() calls a file corrupt that cannot be one of its own', async (t) => {
-  const header = line('{"format":"vsf-safety-journal","version":1}');
+  const header = line(HEADER);
+  const second = (json: string): string => header + line(json, crc32(HEADER));
   const files = {
     'an empty file': '',
     'a header cut short': header.slice(0, -1),
     'another format': line('{"format":"other","version":1}'),
     'a version that is none': line('{"format":"vsf-safety-journal","version":-1}'),
     'a header of no object': line('[]'),
-    'a record that is no JSON': header + line('{'),
-    'a record whose set is no map': header + line('{"set":[1],"why":"","at":""}'),
-    'a record whose delete holds no keys': header + line('{"delete":[1],"why":"","at":""}'),
+    'a record that is no JSON': second('{'),
+    'a record whose set is no map': second('{"set":[1],"why":"","at":""}'),
+    'a record whose delete holds no keys': second('{"delete":[1],"why":"","at":""}'),
     'an empty line': `${header}\n`,
     'bytes that are no UTF-8': Buffer.concat([Buffer.from(header), Buffer.from([0xff, 0xfe, 0x0a])]),
   };
@@ -222,4 +225,23 @@ t.test('openJournal() reports corruption also where the file can neither be move
   await journal.close();
   t.same(await replay(folder), { 'trip/2': 1 });
   t.equal(await readFile(join(folder, 'journal.corrupt-20260101T000000.000Z'), 'utf8'), 'garbage\n');
+});
+
+t.test('openJournal() finds lines that are missing, doubled or moved, though each is whole', async (t) => {
+  const { folder, path, bytes } = await folderWithRecords(t);
+  const lines = bytes.toString().trimEnd().split('\n');
+  const [header = '', trip = '', lease = ''] = lines;
+  t.equal(lines.length, 3);
+  for (const [name, kept] of Object.entries({
+    'a trip cut out of the middle': [header, lease],
+    'a line twice': [header, trip, trip, lease],
+    'two lines the other way round': [header, lease, trip],
+    'a line of another journal': [header, line('{"set":{"a":1},"why":"","at":""}', 7).trimEnd()],
+  })) {
+    await writeFile(path, `${kept.join('\n')}\n`);
+    const { journal } = await expectKind(open(folder), 'corrupt');
+    await journal.close();
+    for (const file of await readdir(folder)) await rm(join(folder, file));
+    t.pass(name);
+  }
 });
