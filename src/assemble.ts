@@ -93,10 +93,6 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     );
   }
   const token = await takeToken(stateFolder, log);
-  if (token === null) {
-    await stateFolder.close();
-    return refuse(`Cannot use the operator's token in ${stateFolder.folder}; the log says why`);
-  }
 
   const { journal } = journalOpened;
   const settings: SafetySettings = { ...config.settings, instance: randomUUID(), bootId: readBootId(root) };
@@ -166,16 +162,17 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   };
 }
 
-/** The operator's token: found, made at the first start, or, where the disk takes none, one that nobody can know. */
-async function takeToken(stateFolder: StateFolder, log: Log): Promise<string | null> {
+/** The operator's token: found, made at the first start, or, where the file is no good, one that nobody can know. */
+async function takeToken(stateFolder: StateFolder, log: Log): Promise<string> {
   const token = await stateFolder.ensureOperatorToken();
   switch (token.kind) {
     case 'found':
     case 'made':
       return token.token;
     case 'refused':
-      log.error(token.detail);
-      return null;
+      // A machine must be watched, and a trip stay on, whatever became of a file; only the operator's door stays shut.
+      log.error(`${token.detail}. Until the next start with a good file nobody can reset from this machine`);
+      return randomBytes(32).toString('base64url');
     case 'unwritable':
       log.error(`${token.detail}. Without it nobody can reset from this machine until the disk takes it again`);
       return randomBytes(32).toString('base64url');

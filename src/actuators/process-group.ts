@@ -156,7 +156,9 @@ function isEmpty(pgid: number, kill: Kill): boolean {
   }
 }
 
-const bears = (mark: MarkRead, leaseId: string): boolean => mark.ok && mark.leaseId === leaseId;
+/** A UUID is the same in capitals: leases go by its small letters, a workload's environment as somebody typed it. */
+const bears = (mark: MarkRead, leaseId: string): boolean =>
+  mark.ok && mark.leaseId.toLowerCase() === leaseId.toLowerCase();
 
 /** For a message. Another lease's id is its holder's to use, so it is not told. */
 const markOf = (mark: MarkRead): string => (mark.ok ? 'it runs under another lease' : mark.detail);

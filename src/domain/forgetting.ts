@@ -1,7 +1,7 @@
 // What an operator says is gone for good: a card that was sold, a node that was taken down. The only way in which the
 // domain forgets that something must be read.
 import type { Answer } from './events.ts';
-import { canonicalGpuUuid, canonicalPciAddress } from './reading.ts';
+import { gpuNamed } from './known-gpus.ts';
 import { settingsOf } from './settings.ts';
 import type { NodeState } from './state.ts';
 import type { Step } from './step.ts';
@@ -18,11 +18,8 @@ export function forget(
   const node = state.nodes.get(event.node);
   if (!node) return { kind: 'unknown-nodes', nodes: [event.node] };
   if (event.gpu === null) return forgetNode(step, node, event);
-  const { known, listed, aliases } = node.watch.gpus;
-  const id = [event.gpu, canonicalPciAddress(event.gpu) ?? '', canonicalGpuUuid(event.gpu)]
-    .map((spelling) => aliases.get(spelling) ?? spelling)
-    .find((spelling) => known.has(spelling));
-  const gpu = id === undefined ? undefined : known.get(id);
+  const { known, listed } = node.watch.gpus;
+  const gpu = gpuNamed(node.watch.gpus, event.gpu);
   if (!gpu) return { kind: 'gpu-unknown', known: [...known.keys()] };
   const where = `GPU ${gpu.id} on ${event.node}`;
   const isListed = listed.has(gpu.id) || (gpu.pciAddress !== undefined && listed.has(gpu.pciAddress));

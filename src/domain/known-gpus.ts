@@ -1,7 +1,7 @@
 // Which cards a node has. A card that was seen once is expected until an operator forgets it, across restarts: a lost
 // GPU shows up as absence, and a loop over what is left would say "all fine". Cards are the same by UUID; by PCI address
 // where nothing tells a UUID. Numbers such as "GPU 2" are never an identity: they move between boots and tools.
-import type { GpuSighting } from './reading.ts';
+import { canonicalGpuUuid, canonicalPciAddress, type GpuSighting } from './reading.ts';
 
 export interface KnownGpu {
   readonly id: string;
@@ -70,6 +70,14 @@ export function identifyGpus(
     });
   }
   return { known, aliases, listed };
+}
+
+/** The known card that somebody means by a UUID or PCI address, in any spelling; `null` if there is none. */
+export function gpuNamed(gpus: GpuIdentities, name: string): KnownGpu | null {
+  const id = [name, canonicalPciAddress(name) ?? '', canonicalGpuUuid(name)]
+    .map((spelling) => gpus.aliases.get(spelling) ?? spelling)
+    .find((spelling) => gpus.known.has(spelling));
+  return id === undefined ? null : (gpus.known.get(id) ?? null);
 }
 
 function mergeSightings(a: GpuSighting, b: GpuSighting): GpuSighting {

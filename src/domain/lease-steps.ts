@@ -4,6 +4,7 @@ import { looserKeys, stricterOf } from './constraints.ts';
 import { formatValue, type NodeLimits } from './evaluate.ts';
 import type { Answer, LeaseRequest, StartRequest } from './events.ts';
 import { invariant } from './invariant.ts';
+import { gpuNamed } from './known-gpus.ts';
 import { intensityCapOf, isNotObeying, type Lease, leaseAfter, MOST_LEASES } from './lease.ts';
 import { newNode, startFindings } from './node-step.ts';
 import type { Finding, SafetyResult, Unprotected } from './result.ts';
@@ -138,6 +139,18 @@ function unknownNodes(state: SafetyState, nodes: readonly string[] | null): stri
   return nodes?.filter((node) => !isKnownNode(state, node)) ?? [];
 }
 
+const nodesAsked = (state: SafetyState, nodes: readonly string[] | null): NodeState[] =>
+  [...state.nodes].flatMap(([name, node]) => (!nodes || nodes.includes(name) ? [node] : []));
+
+function namedGpu(state: SafetyState, nodes: readonly string[] | null, name: string): string | null {
+  const found = nodesAsked(state, nodes).map((node) => gpuNamed(node.watch.gpus, name));
+  return found.find((gpu) => gpu !== null)?.id ?? null;
+}
+
+function knownGpus(state: SafetyState, nodes: readonly string[] | null): string[] {
+  return nodesAsked(state, nodes).flatMap((node) => [...node.watch.gpus.known.keys()]);
+}
+
 export function askPreflight(step: Step, request: StartRequest): Answer {
   const unknown = unknownNodes(step.state, request.nodes);
   if (unknown.length > 0) return { kind: 'unknown-nodes', nodes: unknown };
@@ -154,6 +167,8 @@ export function askLease(step: Step, request: LeaseRequest, identity: string): A
   if (ended) return ended.identity === identity ? { kind: 'lease-ended', ended } : { kind: 'lease-forbidden' };
   const unknown = unknownNodes(state, request.nodes);
   if (unknown.length > 0) return { kind: 'unknown-nodes', nodes: unknown };
+  const gpus = request.gpus?.map((name) => namedGpu(state, request.nodes, name)) ?? null;
+  if (gpus?.includes(null)) return { kind: 'gpu-unknown', known: knownGpus(state, request.nodes) };
   if (state.leases.size >= MOST_LEASES) return { kind: 'lease-limit', limit: MOST_LEASES };
   const { result, intensity, isTripped, retryAfterSeconds } = judgeStart(step, request);
   if (!result.safe) return { kind: 'judged', result, isTripped, retryAfterSeconds };
@@ -163,7 +178,7 @@ export function askLease(step: Step, request: LeaseRequest, identity: string): A
     workload: request.workload,
     identity,
     nodes: request.nodes,
-    gpus: request.gpus,
+    gpus: gpus?.flatMap((id) => id ?? []) ?? null,
     intensity,
     ttlMs: request.ttlMs,
     maxDurationMs: request.maxDurationMs,

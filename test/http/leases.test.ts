@@ -20,7 +20,7 @@ const GIVE_BACK = { method: 'DELETE', url: `/leases/${ID}` } as const;
 t.test('POST /leases grants with 201, the lease and the result', async (t) => {
   const { ask, supervisor, disk } = await startApp(t);
   const answer = await ask(
-    take({ workload: 'train-7', intensity: 0.6, nodes: [NODE], gpus: ['0'], maxDurationSeconds: 3600 }),
+    take({ workload: 'train-7', intensity: 0.6, nodes: [NODE], gpus: ['00000000:02:00.0'], maxDurationSeconds: 3600 }),
   );
   t.equal(answer.statusCode, 201, answer.body);
   const { lease, result } = answer.json();
@@ -29,7 +29,7 @@ t.test('POST /leases grants with 201, the lease and the result', async (t) => {
     workload: 'train-7',
     identity: 'local',
     nodes: [NODE],
-    gpus: ['0'],
+    gpus: ['GPU-5f5f0000-0000-4000-8000-000000000001'],
     intensity: 0.6,
     intensityCap: 0.6,
     ttlSeconds: 30,
@@ -43,6 +43,23 @@ t.test('POST /leases grants with 201, the lease and the result', async (t) => {
   t.match(result, { safe: true, unprotected: [{ code: 'no-actuator' }] });
   t.equal(supervisor.state.leases.has(lease.id), true);
   t.match(disk.written.join('\n'), lease.id, 'it is on the disk');
+});
+
+t.test('POST /leases refuses a GPU that no node asked for has, an index above all', async (t) => {
+  const { ask, supervisor } = await startApp(t);
+  for (const gpu of ['0', 'GPU-ffffffff-0000-4000-8000-000000000000', '0000:99:00.0']) {
+    t.match((await ask(take({ workload: 'w', gpus: [gpu] }))).json(), { status: 400, code: 'unknown-gpu' }, gpu);
+  }
+  t.equal(supervisor.state.leases.size, 0);
+});
+
+t.test('POST /leases takes a UUID in capitals for the same lease', async (t) => {
+  const { ask, supervisor } = await startApp(t);
+  const id = 'abcdef01-0000-4000-8000-000000000abc';
+  t.equal((await ask(take({ id: id.toUpperCase(), workload: 'w' }))).statusCode, 201);
+  t.equal((await ask(take({ id, workload: 'w' }))).statusCode, 201);
+  t.same([...supervisor.state.leases.keys()], [id]);
+  t.equal((await ask({ method: 'PUT', url: `/leases/${id.toUpperCase()}`, payload: {} })).statusCode, 200);
 });
 
 t.test('POST /leases grants the profile’s maximum when no intensity is asked for', async (t) => {

@@ -67,6 +67,7 @@ t.test('POST /estop/reset takes a trip, a reason and nothing unknown', async (t)
     { tripId },
     { reason: 'x' },
     { tripId, reason: '' },
+    { tripId, reason: '   ' },
     { tripId, reason: 'x', force: true },
   ]) {
     t.match((await ask(order('/estop/reset', payload))).json(), { status: 400, code: 'invalid-request' });

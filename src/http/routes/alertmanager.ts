@@ -1,6 +1,7 @@
 // Alertmanager as a trigger of the emergency stop. Its webhook repeats itself for as long as an alert fires, so only an
 // alert that began after the last reset trips: an old one would undo the reset at its next repetition. Everything else
 // is answered 200, or Alertmanager would send it again and again.
+import type { FastifyRequest } from 'fastify';
 import Type from 'typebox';
 import { callerOf } from '../callers.ts';
 import type { App, AppParts } from '../parts.ts';
@@ -8,6 +9,8 @@ import { json } from '../schemas.ts';
 import { answerStop } from '../stop-answer.ts';
 import { stopped } from './estop.ts';
 
+/** A webhook grows with the group of its alerts, of which there may be thousands. */
+const MOST_BODY_BYTES = 16 * 1024 * 1024;
 const MOST_NAMED = 5;
 const MOST_NAME_CHARACTERS = 100;
 const STOP_LABEL = 'vsf_estop';
@@ -15,6 +18,31 @@ const STOP_LABEL = 'vsf_estop';
 const IgnoredSchema = Type.Object({ ignored: Type.String({ description: 'Why nothing is stopped' }) });
 
 export function addAlertmanagerRoute(app: App, parts: AppParts): void {
+  void app.register(async (bare) => {
+    // Whatever comes is read as JSON or ignored: an alert must not be lost to a strict parser or a missing header.
+    bare.removeAllContentTypeParsers();
+    bare.addContentTypeParser(
+      '*',
+      { parseAs: 'string', bodyLimit: MOST_BODY_BYTES },
+      async (_request: FastifyRequest, text: string | Buffer) => readJson(String(text)),
+    );
+    bare.addHook('onRequest', async (request) => {
+      delete request.raw.headers['content-type'];
+    });
+    addRoute(bare as App, parts);
+  });
+}
+
+/** `undefined` for what is no JSON. */
+function readJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function addRoute(app: App, parts: AppParts): void {
   const { supervisor } = parts;
   app.post('/estop/alertmanager', {
     schema: {

@@ -38,7 +38,7 @@ const StopBodySchema = Type.Object({
 const ResetBodySchema = Type.Object(
   {
     tripId: Type.String({ minLength: 1, maxLength: 200 }),
-    reason: Type.String({ minLength: 1, maxLength: 500 }),
+    reason: Type.String({ minLength: 1, maxLength: 500, pattern: '\\S', description: 'Why it is safe again' }),
     acknowledgeUnverified: Type.Optional(
       Type.Boolean({ description: 'Reset although nobody has seen that everything is stopped' }),
     ),

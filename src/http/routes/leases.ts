@@ -85,7 +85,7 @@ export function addLeaseRoutes(app: App, parts: AppParts): void {
     async handler(request, reply) {
       const { body } = request;
       const { identity } = callerOf(request);
-      const id = body.id ?? randomUUID();
+      const id = idOf(body.id ?? randomUUID());
       const deed = `grant lease ${id}`;
       const processGroup = await pinProcessGroup(parts, body, identity);
       const asked = leaseRequestOf(body, id, processGroup);
@@ -125,7 +125,7 @@ export function addLeaseRoutes(app: App, parts: AppParts): void {
       response: { 200: json(LeaseAnswer, 'Live'), 404: unknown, 410: gone },
     },
     async handler(request) {
-      const { id } = request.params;
+      const id = idOf(request.params.id);
       const { state } = supervisor;
       const lease = state.leases.get(id);
       if (!lease) throw leaseRefusal(state, id, `read lease ${shown(id)}`);
@@ -151,7 +151,7 @@ export function addLeaseRoutes(app: App, parts: AppParts): void {
     },
     preValidation: prepareBody,
     async handler(request) {
-      const { id: leaseId } = request.params;
+      const leaseId = idOf(request.params.id);
       const intensity = request.body.intensity ?? null;
       const { identity } = callerOf(request);
       const deed = `renew lease ${shown(leaseId)}`;
@@ -173,7 +173,7 @@ export function addLeaseRoutes(app: App, parts: AppParts): void {
       response: { 204: { type: 'null', description: 'Given back' }, 404: unknown, 410: gone },
     },
     async handler(request, reply) {
-      const { id: leaseId } = request.params;
+      const leaseId = idOf(request.params.id);
       const { identity } = callerOf(request);
       const { answer: given } = supervisor.submit({ kind: 'release-asked', leaseId, identity });
       if (given.kind !== 'released') throw refusal(given, `give back lease ${shown(leaseId)}`);
@@ -181,6 +181,9 @@ export function addLeaseRoutes(app: App, parts: AppParts): void {
     },
   });
 }
+
+/** A UUID in capitals is the same UUID. */
+const idOf = (text: string): string => text.toLowerCase();
 
 /** Why a lease is not live. */
 function leaseRefusal(state: SafetyState, id: string, deed: string): Problem {
@@ -207,7 +210,7 @@ function leaseRequestOf(
 /** The process group of a request, proven to be this lease's; a repeated request keeps what its lease has. */
 async function pinProcessGroup(
   { config, supervisor, verifyProcessGroup }: AppParts,
-  { id, processGroup }: Static<typeof LeaseBodySchema>,
+  { id: givenId, processGroup }: Static<typeof LeaseBodySchema>,
   identity: string,
 ): Promise<ProcessGroup | null> {
   if (!processGroup) return null;
@@ -216,10 +219,11 @@ async function pinProcessGroup(
     const detail = `Cannot take process group ${pgid}: this service listens on ${config.listen.host}, it must be a loopback address`;
     throw new Problem('process-group-not-local', detail);
   }
-  if (id === undefined) {
+  if (givenId === undefined) {
     const detail = `Cannot take process group ${pgid}: its leader must run with VSF_LEASE=<id>, so the request must name the id`;
     throw new Problem('process-group-needs-id', detail);
   }
+  const id = idOf(givenId);
   const held: Lease | undefined = supervisor.state.leases.get(id);
   if (held?.identity === identity && held.processGroup?.pgid === pgid) return held.processGroup;
   const checked = await verifyProcessGroup({ pgid, leaseId: id });

@@ -11,7 +11,7 @@ const ForgetBodySchema = Type.Object(
     gpu: Type.Optional(
       Type.String({ minLength: 1, maxLength: 100, description: 'UUID or PCI address; left out: the node' }),
     ),
-    reason: Type.String({ minLength: 1, maxLength: 500 }),
+    reason: Type.String({ minLength: 1, maxLength: 500, pattern: '\\S', description: 'Why it is gone for good' }),
   },
   { additionalProperties: false },
 );
