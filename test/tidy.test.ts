@@ -45,7 +45,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
   http: ['domain', 'clock', 'config', 'supervisor', 'monitor', 'journal', 'version'],
   serve: ['assemble', 'http', 'config', 'actuators', 'version', 'clock'],
-  cli: ['domain', 'clock', 'config', 'assemble', 'serve', 'http', 'state-folder', 'version'],
+  cli: ['domain', 'sources', 'clock', 'config', 'assemble', 'serve', 'http', 'state-folder', 'version'],
 };
 /** Started by node itself, imported by nobody. */
 const ENTRIES = ['cli/main.ts'];

@@ -15,6 +15,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   serve: { usage: 'serve', summary: 'run the service', load: () => import('./serve.ts') },
   check: { usage: 'check', summary: 'judge this machine once, without a service', load: () => import('./check.ts') },
   status: { usage: 'status', summary: 'show what the service sees', load: () => import('./status.ts') },
+  watch: { usage: 'watch', summary: 'show it live, or its changes on a pipe', load: () => import('./watch.ts') },
   estop: { usage: 'estop', summary: 'emergency stop: everything, or some nodes', load: () => import('./estop.ts') },
   drill: { usage: 'drill', summary: 'list what a stop would stop; touches nothing', load: () => import('./drill.ts') },
   reset: { usage: 'reset', summary: 'let workloads start again after a stop', load: () => import('./reset.ts') },
@@ -22,6 +23,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     usage: 'forget NODE',
     summary: 'stop expecting a card that was taken out',
     load: () => import('./forget.ts'),
+  },
+  explain: {
+    usage: 'explain FILE|DIR',
+    summary: 'what is read from an nvidia-smi output or a sysfs tree',
+    load: () => import('./explain.ts'),
   },
   config: {
     usage: 'config check FILE',

@@ -45,8 +45,13 @@ function colourOf({ value = 0, limits, informational }: ReadingStatus): 'red' | 
   return limits?.warning !== undefined && value >= limits.warning ? 'yellow' : null;
 }
 
+type Named = Pick<ReadingStatus, 'component' | 'id' | 'quantity'>;
+interface WithGpus {
+  readonly gpus: readonly { readonly id: string; readonly pciAddress?: string }[];
+}
+
 /** `cpu temperature`, `gpu 0000:0b:00.0 power`, `total power`. */
-function nameOf({ component, id, quantity }: ReadingStatus, node: NodeStatus): string {
+export function nameOf({ component, id, quantity }: Named, node: WithGpus): string {
   if (component === 'system' && quantity === 'total-power') return 'total power';
   if (component === 'memory') return 'memory';
   const device = component === 'gpu' && id !== undefined ? ` ${gpuName(id, node)}` : id === undefined ? '' : ` ${id}`;
@@ -54,6 +59,6 @@ function nameOf({ component, id, quantity }: ReadingStatus, node: NodeStatus): s
 }
 
 /** A card by its slot, as it is found in the case and by lspci; by the beginning of its UUID where nobody tells. */
-function gpuName(id: string, node: NodeStatus): string {
+function gpuName(id: string, node: WithGpus): string {
   return node.gpus.find((gpu) => gpu.id === id)?.pciAddress ?? id.replace(/^(GPU-[0-9a-f]{8})-.*$/, '$1');
 }

@@ -26,7 +26,8 @@ Examples:
   vsf-safety status --json | jq .interlock
 `;
 
-const COLOURS: Readonly<Record<string, Colour>> = {
+/** Of actions and interlock states. */
+export const COLOURS: Readonly<Record<string, Colour>> = {
   PROCEED: 'green',
   REDUCE_INTENSITY: 'yellow',
   WAIT_COOLDOWN: 'yellow',
@@ -51,7 +52,8 @@ export const command: Command = {
   },
 };
 
-const isStatus = (body: unknown): body is Status =>
+/** Whether a body is what GET /status of this product answers. */
+export const isStatus = (body: unknown): body is Status =>
   typeof body === 'object' && body !== null && 'service' in body && body.service === 'vsf-safety';
 
 /** Everything that status shows, as lines. */

@@ -174,16 +174,22 @@ async function readChip(
   const files = await sysfs.list(chip.directory);
   if (!files.ok) return { reading: missing(chip.id, 'unreadable', files.detail), notes: [] };
   const has = new Set(files.value.map((file) => `${chip.directory}/${file}`));
-  const sensors = await sensorsOfTheDie(sysfs, chip, has, tctlOffsetC);
-  if (sensors.length === 0) return { notes: [`${chip.id}: no temperature of the die in ${chip.directory}`] };
+  const { sensors, besideTdie } = await sensorsOfTheDie(sysfs, chip, has, tctlOffsetC);
+  const notes = besideTdie.map(
+    (prefix) => `${chip.id}: left out: ${prefix}_input is Tctl, a fan-control scale, beside Tdie`,
+  );
+  if (sensors.length === 0) return { notes: [...notes, `${chip.id}: no temperature of the die in ${chip.directory}`] };
 
   const saying: Said[] = [];
   for (const sensor of sensors) saying.push(await readSensor(sysfs, sensor, has));
-  const notes = saying.flatMap((said) => {
-    if (said.kind === 'nothing') return [`${chip.id}: left out: ${said.detail}`];
+  for (const said of saying) {
+    if (said.kind === 'nothing') {
+      notes.push(`${chip.id}: left out: ${said.detail}`);
+      continue;
+    }
     const parsed = parseReading('temperature', said.celsius);
-    return parsed.ok ? [] : [`${chip.id}: left out: ${said.sensor.prefix}_input: ${parsed.detail}`];
-  });
+    if (!parsed.ok) notes.push(`${chip.id}: left out: ${said.sensor.prefix}_input: ${parsed.detail}`);
+  }
   const reading = await hottest(sysfs, chip, saying);
   const criticalC = await criticalOf(sysfs, sensors, has);
   return { reading, ...(criticalC === undefined ? {} : { criticalC }), notes };
@@ -199,19 +205,24 @@ async function sensorsOfTheDie(
   chip: Chip,
   has: ReadonlySet<string>,
   tctlOffsetC: number,
-): Promise<Sensor[]> {
+): Promise<{ readonly sensors: readonly Sensor[]; readonly besideTdie: readonly string[] }> {
   const prefixes = [...has].flatMap((file) => /^(.*\/temp\d+)_input$/.exec(file)?.[1] ?? []);
-  if (chip.name !== 'k10temp' && chip.name !== 'zenpower') return prefixes.map((prefix) => ({ prefix, offsetC: 0 }));
+  if (chip.name !== 'k10temp' && chip.name !== 'zenpower') {
+    return { sensors: prefixes.map((prefix) => ({ prefix, offsetC: 0 })), besideTdie: [] };
+  }
 
   const labelled: { readonly prefix: string; readonly label: string }[] = [];
   for (const prefix of prefixes) labelled.push({ prefix, label: await labelOf(sysfs, prefix) });
   const hasTdie = chip.name === 'zenpower' || labelled.some(({ label }) => label === 'Tdie');
-  return labelled.flatMap(({ prefix, label }) => {
+  const sensors: Sensor[] = [];
+  const besideTdie: string[] = [];
+  for (const { prefix, label } of labelled) {
     // Before Linux 5.x k10temp had no labels; its temp1 was Tctl.
     const isTctl = label === 'Tctl' || (chip.name === 'k10temp' && label === '' && prefix.endsWith('/temp1'));
-    if (isTctl && hasTdie) return [];
-    return [{ prefix, offsetC: isTctl ? tctlOffsetC : 0 }];
-  });
+    if (isTctl && hasTdie) besideTdie.push(prefix);
+    else sensors.push({ prefix, offsetC: isTctl ? tctlOffsetC : 0 });
+  }
+  return { sensors, besideTdie };
 }
 
 /** '' where there is none. */

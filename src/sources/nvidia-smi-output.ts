@@ -120,7 +120,11 @@ export function explainFailure(status: number, { cards, faults, remarks }: Query
   const text =
     [...faults.map((fault) => fault.text), ...remarks][0] ??
     (cards.length > 0 ? 'rows without a word of why' : 'it printed nothing');
+  return withAdvice(`nvidia-smi ended with status ${status}${meaning === undefined ? '' : ` (${meaning})`}: ${text}`);
+}
+
+/** The tool's words, with what can be done about it if that is known. */
+export function withAdvice(text: string): string {
   const advice = ADVICE.find(([when]) => when.test(text))?.[1];
-  const said = `nvidia-smi ended with status ${status}${meaning === undefined ? '' : ` (${meaning})`}: ${text}`;
-  return advice === undefined ? said : `${said}; ${advice}`;
+  return advice === undefined ? text : `${text}; ${advice}`;
 }
