@@ -67,6 +67,8 @@ function lookAtClock(step: Step): void {
   step.change({ staleBeforeMs: moment.elapsedMs });
   const message = `Wall clock and monotonic clock moved apart by ${Math.round(movedMs / 1000)} s: earlier readings are stale`;
   step.tell({ name: 'clock-jumped', message }, 'warn');
+  // What is answered before the next look would otherwise stand on the judgement of before.
+  if (state.lastEvaluationAtMs !== null) judgeAndTrip(step, [...state.nodes.keys()]);
 }
 
 function handle(step: Step, event: SafetyEvent): Answer {

@@ -215,8 +215,8 @@ function isThere(expected: Expected, readings: readonly Reading[]): boolean {
 }
 
 /**
- * A second socket that fell silent is a lost sensor, even while the first goes on talking: one source at least must
- * give as many CPU chips as it ever gave. Counted, not named: an exporter's upgrade may rename its chips.
+ * A second socket that is silent is a lost sensor, even while the first goes on talking: one source at least must give
+ * as many CPU chips as it ever gave, and as it lists now. Counted, not named: an exporter's upgrade may rename its chips.
  */
 function isWholeCpuRead(watch: NodeWatch, settings: NodeSettings, options: ReadingOptions): boolean {
   for (const source of watch.sources.values()) {
@@ -228,7 +228,10 @@ function isWholeCpuRead(watch: NodeWatch, settings: NodeSettings, options: Readi
         track.raw.quantity === 'temperature' &&
         stateOf(track, source, settings, options).kind === 'measured',
     );
-    if (chips.length >= most) return true;
+    const listed = source.lastAnswer?.readings.filter(
+      (raw) => raw.component === 'cpu' && raw.quantity === 'temperature' && !raw.informational,
+    );
+    if (chips.length >= Math.max(most, new Set(listed?.map(({ id }) => id)).size)) return true;
   }
   return false;
 }
@@ -269,6 +272,8 @@ function tellingOf(expected: Expected, merged: ReadonlyMap<string, Reading>, wat
     if (isSame && reading.state.kind === 'missing') return reading.state;
   }
   if (expected.id !== undefined) {
+    const failing = failureOfTool(watch, expected.id);
+    if (failing) return failing;
     const card = watch.gpus.listed.has(expected.id)
       ? 'the card is listed and no source reads it'
       : 'the card was here earlier and no source lists it now';
@@ -278,6 +283,17 @@ function tellingOf(expected: Expected, merged: ReadonlyMap<string, Reading>, wat
   if (failed?.failure) return missing('source-failed', `${failed.source}: ${failed.failure.detail}`);
   if (watch.sources.size === 0) return missing('not-yet-read', 'nothing has been read of this node yet');
   return missing('no-sensor', 'no source of this node offers it');
+}
+
+/** A tool that fails for its cards is why they are not read. "No sensor" would invite a waiver, and nobody repairs it. */
+function failureOfTool(watch: NodeWatch, gpu: string): Missing | null {
+  if (watch.gpus.known.get(gpu)?.vendor !== 'nvidia') return null;
+  for (const { source, failure, gpuSigns } of watch.sources.values()) {
+    if (failure && gpuSigns.some(({ kind }) => kind === 'nvidia-smi-failed')) {
+      return missing('source-failed', `${source}: ${failure.detail}`);
+    }
+  }
+  return null;
 }
 
 /** Cards that must exist and that nothing names: too few for `expectGpus`, or a sign without a card. */

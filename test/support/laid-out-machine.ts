@@ -90,3 +90,30 @@ export async function readingsOf(service: RealService): Promise<Record<string, n
   }
   return all;
 }
+
+/** A start is safe. */
+export const isSafe = (reply: Reply): boolean => reply.status === 200;
+
+/** All findings as `code level component/id/quantity action`. */
+export const found = ({ body }: Reply): string[] =>
+  body.findings.map(
+    // biome-ignore lint/suspicious/noExplicitAny: an answer as it comes
+    ({ code, level, component, id = '', quantity = '', action }: any) =>
+      `${code} ${level} ${component}/${id}/${quantity} ${action}`,
+  );
+
+/** What {@link found} says of a card that these are missing of. */
+export const missingOf = (id: string, ...quantities: string[]): string[] =>
+  quantities.map((quantity) => `reading-missing missing gpu/${id}/${quantity} WAIT_COOLDOWN`);
+
+/** The answer once it says exactly that: 503 and nothing but these findings. */
+export async function refusal(t: Test, machine: LaidOutMachine, findings: readonly string[]): Promise<Reply> {
+  const reply = await machine.preflight(findings.join(', '), (r) => r.status === 503 && sameSet(found(r), findings));
+  t.match(reply.body, { safe: false, action: 'WAIT_COOLDOWN' });
+  t.ok(Number(reply.headers.get('retry-after')) > 0);
+  return reply;
+}
+
+/** The same findings, in whatever order. */
+export const sameSet = (a: readonly string[], b: readonly string[]): boolean =>
+  `${[...a].sort()}` === `${[...b].sort()}`;
