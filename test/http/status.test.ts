@@ -23,7 +23,7 @@ t.test('GET /status tells service, interlock, result, limits, nodes, sources, ac
     service: 'vsf-safety',
     version: '0.0.0-test',
     instance: 'instance-1',
-    uptimeSeconds: 13,
+    uptimeSeconds: 14,
     simulated: true,
     leadership: { mode: 'single', leader: true },
     interlock: { state: 'clear', nodes: { [NODE]: 'clear' } },

@@ -22,6 +22,8 @@ import { ManualClock } from './manual-clock.ts';
 
 export const NODE = 'bizon1';
 export const INTERVAL_MS = 10_000;
+/** The first tick comes with the second look, a second after the start: at the wall time that a test begins with. */
+const FIRST_TICK_MS = 1_000;
 export const TOKENS: Readonly<Record<Role, string>> = {
   viewer: 'viewer-token-0123456789',
   workload: 'workload-token-0123456789',
@@ -109,7 +111,9 @@ export interface TestApp {
 
 /** Builds the app and closes it after `t`. */
 export async function startApp(t: Test, options: TestOptions = {}): Promise<TestApp> {
-  const clock = new ManualClock();
+  const { ticks = 2 } = options;
+  const beforeMs = ticks > 0 ? FIRST_TICK_MS : 0;
+  const clock = new ManualClock({ elapsedMs: 1_000_000 - beforeMs, wallMs: Date.UTC(2026, 0, 1) - beforeMs });
   const disk = new PretendDisk();
   const actuator = new PretendActuator();
   const rig = createSimulatedRig({ node: NODE, clock, gpus: 2 });
@@ -179,9 +183,8 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
   let closed: Promise<void> | undefined;
   t.teardown(() => (closed ??= close()));
 
-  const { ticks = 2 } = options;
   if (ticks > 0) monitor.start();
-  for (let tick = 0; tick < ticks; tick++) await clock.advance(tick === 0 ? 0 : INTERVAL_MS);
+  for (let tick = 0; tick < ticks; tick++) await clock.advance(tick === 0 ? FIRST_TICK_MS : INTERVAL_MS);
 
   return {
     app,
