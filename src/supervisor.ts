@@ -145,8 +145,6 @@ export class Supervisor {
       case 'withdraw-order':
         this.#withdraw(effect.orderId);
         break;
-      case 'drill':
-        break; // the asker runs the drill actuator with the order of the answer
       case 'look-again':
         this.#parts.lookAgain(effect.nodes, effect.deadlineMs);
         break;

@@ -153,7 +153,6 @@ export type Effect =
   | { readonly kind: 'journal'; readonly change: DurableChange; readonly urgent: boolean }
   | { readonly kind: 'stop-workloads'; readonly order: StopOrder }
   | { readonly kind: 'withdraw-order'; readonly orderId: string }
-  | { readonly kind: 'drill'; readonly order: StopOrder }
   /** A hard stop waits for a second sample: read these nodes again before the deadline. */
   | { readonly kind: 'look-again'; readonly nodes: readonly string[]; readonly deadlineMs: number }
   | { readonly kind: 'publish'; readonly message: Message }

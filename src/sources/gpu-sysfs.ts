@@ -16,6 +16,7 @@ import {
 } from '../domain/reading.ts';
 import { EnergyMeter } from './energy-meter.ts';
 import { type Chip, energyCounterOf, findChip, readChip, readLimits, readMemory, unread } from './gpu-sysfs-chip.ts';
+import { joined } from './joined.ts';
 import { readPciDisplays } from './pci-display.ts';
 import type { Source } from './source.ts';
 import { type FileFailure, isAbsent, Sysfs } from './sysfs.ts';
@@ -63,7 +64,7 @@ class GpuSysfs implements Source {
   readonly #addresses = new Map<string, string>();
   /** By PCI address; what a card is does not change. */
   readonly #sightings = new Map<string, GpuSighting>();
-  #lookUnderWay: Promise<SourceReport> | undefined;
+  readonly #joinedLook = joined((startedAtMs: number, deadlineMs: number) => this.#look(startedAtMs, deadlineMs));
 
   constructor({ node, clock, root = '/' }: GpuSysfsOptions) {
     this.node = node;
@@ -74,11 +75,8 @@ class GpuSysfs implements Source {
 
   async read(deadlineMs: number): Promise<SourceReport> {
     const startedAtMs = this.#nowMs();
-    this.#lookUnderWay ??= this.#look(startedAtMs, deadlineMs).finally(() => {
-      this.#lookUnderWay = undefined;
-    });
     // The look goes on after this caller's deadline, and the next one joins it: no file is read twice at a time.
-    const report = await withDeadline(this.#clock, deadlineMs - startedAtMs, this.#lookUnderWay);
+    const report = await withDeadline(this.#clock, deadlineMs - startedAtMs, this.#joinedLook(startedAtMs, deadlineMs));
     if (report !== TIMED_OUT) return report;
     const allowedMs = Math.round(deadlineMs - startedAtMs);
     return this.#failed(startedAtMs, 'timeout', `Cannot read ${DRM}: no answer within ${allowedMs} ms`);

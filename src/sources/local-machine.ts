@@ -6,6 +6,7 @@
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 import { EMPTY_REPORT, type MissingCause, type RawReading, type SourceReport } from '../domain/reading.ts';
 import { CpuTemperature, type CpuTemperatures } from './cpu-temperature.ts';
+import { joined } from './joined.ts';
 import { type PciDisplays, readPciDisplays } from './pci-display.ts';
 import type { Source } from './source.ts';
 import { type FileFailure, parseInteger, Sysfs } from './sysfs.ts';
@@ -153,17 +154,6 @@ class LocalMachine implements Source {
   #nowMs(): number {
     return this.#clock.now().elapsedMs;
   }
-}
-
-/** `work`, with a call during a run joining that run. */
-function joined<T>(work: () => Promise<T>): () => Promise<T> {
-  let running: Promise<T> | undefined;
-  return () => {
-    running ??= work().finally(() => {
-      running = undefined;
-    });
-    return running;
-  };
 }
 
 interface CpuTimes {

@@ -13,6 +13,7 @@ import {
   type SourceReport,
 } from '../domain/reading.ts';
 import { BoundedCommand, type CommandFailure, type Launch } from './bounded-command.ts';
+import { joined } from './joined.ts';
 import { ALL_FIELDS, type Card, CORE_FIELDS, sightingAt, unreadCard, withoutField } from './nvidia-smi-card.ts';
 import {
   type CardFault,
@@ -82,7 +83,7 @@ class NvidiaSmi implements Source {
   #met: ReadonlyMap<string, GpuSighting> = new Map();
   readonly #temperatureLimits = new Map<string, TemperatureLimits>();
   #limitsAskedAtMs = -Infinity;
-  #lookUnderWay: Promise<SourceReport> | undefined;
+  readonly #joinedLook = joined((startedAtMs: number, deadlineMs: number) => this.#look(startedAtMs, deadlineMs));
 
   constructor({ node, clock, env, command = 'nvidia-smi', root = '/', launch }: NvidiaSmiOptions) {
     this.node = node;
@@ -93,11 +94,12 @@ class NvidiaSmi implements Source {
 
   async read(deadlineMs: number): Promise<SourceReport> {
     const startedAtMs = this.#nowMs();
-    this.#lookUnderWay ??= this.#look(startedAtMs, deadlineMs - REPORT_MS).finally(() => {
-      this.#lookUnderWay = undefined;
-    });
     // A look that is joined may have a later deadline than this caller's.
-    const report = await withDeadline(this.#clock, deadlineMs - startedAtMs, this.#lookUnderWay);
+    const report = await withDeadline(
+      this.#clock,
+      deadlineMs - startedAtMs,
+      this.#joinedLook(startedAtMs, deadlineMs - REPORT_MS),
+    );
     if (report !== TIMED_OUT) return report;
     const allowedMs = Math.max(0, Math.round(deadlineMs - startedAtMs));
     return this.#failed(startedAtMs, 'timeout', `Cannot run nvidia-smi: it did not answer within ${allowedMs} ms`);

@@ -4,6 +4,7 @@
 // and would stop the whole process with a hung driver. On Linux it is not used at all (local-machine.ts says why).
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 import { EMPTY_REPORT, type RawReading, type SourceReport } from '../domain/reading.ts';
+import { joined } from './joined.ts';
 import type { Source } from './source.ts';
 
 /** What is asked of systeminformation. */
@@ -21,9 +22,7 @@ export function createPortableMachine(options: {
 }): Source {
   const { node, clock, load = async () => (await import('systeminformation')).default } = options;
   const id = 'portable-machine';
-  let underWay: Promise<readonly RawReading[]> | undefined;
-
-  async function look(): Promise<readonly RawReading[]> {
+  const look = joined(async (): Promise<readonly RawReading[]> => {
     const information = await load();
     const [cpu, memory, temperature] = await Promise.all([
       information.currentLoad(),
@@ -53,7 +52,7 @@ export function createPortableMachine(options: {
         origin: 'systeminformation cpuTemperature',
       },
     ];
-  }
+  });
 
   return {
     id,
@@ -61,10 +60,7 @@ export function createPortableMachine(options: {
     carriesHeat: true,
     async read(deadlineMs: number): Promise<SourceReport> {
       const startedAtMs = clock.now().elapsedMs;
-      underWay ??= look().finally(() => {
-        underWay = undefined;
-      });
-      const readings = await withDeadline(clock, deadlineMs - startedAtMs, underWay).catch((error: unknown) => error);
+      const readings = await withDeadline(clock, deadlineMs - startedAtMs, look()).catch((error: unknown) => error);
       const report = { ...EMPTY_REPORT, source: id, node, startedAtMs, finishedAtMs: clock.now().elapsedMs };
       if (Array.isArray(readings)) {
         const notes = [

@@ -16,6 +16,7 @@ import {
   type SourceReport,
   type Witness,
 } from '../domain/reading.ts';
+import { joined } from './joined.ts';
 import { type Fault, falseReadingOf, gpuIdOf, parseSimulationChange } from './simulated-faults.ts';
 import {
   advanceRig,
@@ -92,7 +93,6 @@ export function createSimulatedRig({ node, clock, gpus = 4, seed = 1 }: Simulate
   let faults: readonly Fault[] = [];
   let state = settledRig(gpus, conditions, bornAtMs);
   let lastAnswer: SourceReport | undefined;
-  let lookUnderWay: Promise<SourceReport> | undefined;
 
   const has = (kind: Fault['kind']): boolean => faults.some((fault) => fault.kind === kind);
   const moveToNow = (): void => {
@@ -154,6 +154,8 @@ export function createSimulatedRig({ node, clock, gpus = 4, seed = 1 }: Simulate
     return faults.flatMap((fault) => (fault.kind === kind ? idOf(fault.gpu) : []));
   }
 
+  const joinedLook = joined(look);
+
   async function look(deadlineMs: number): Promise<SourceReport> {
     const startedAtMs = clock.now().elapsedMs;
     if (has('source-hung')) {
@@ -205,11 +207,8 @@ export function createSimulatedRig({ node, clock, gpus = 4, seed = 1 }: Simulate
     carriesHeat: true,
     async read(deadlineMs) {
       const startedAtMs = clock.now().elapsedMs;
-      lookUnderWay ??= look(deadlineMs).finally(() => {
-        lookUnderWay = undefined;
-      });
       // A look that is joined may have a later deadline than this caller's.
-      const report = await withDeadline(clock, deadlineMs - startedAtMs, lookUnderWay);
+      const report = await withDeadline(clock, deadlineMs - startedAtMs, joinedLook(deadlineMs));
       return report === TIMED_OUT ? lateReport(startedAtMs, deadlineMs) : report;
     },
     apply(input) {

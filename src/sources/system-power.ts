@@ -12,6 +12,7 @@ import {
   type RawReading,
   type SourceReport,
 } from '../domain/reading.ts';
+import { joined } from './joined.ts';
 import { Rapl } from './rapl.ts';
 import type { Source } from './source.ts';
 import { type FileFailure, isAbsent, Sysfs } from './sysfs.ts';
@@ -67,7 +68,7 @@ class SystemPower implements Source {
   readonly #closing = new AbortController();
   /** The most supplies that gave their power at the same time. */
   #mostSupplies = 0;
-  #lookUnderWay: Promise<SourceReport> | undefined;
+  readonly #joinedLook = joined((startedAtMs: number, deadlineMs: number) => this.#look(startedAtMs, deadlineMs));
 
   constructor({ node, clock, root = '/' }: SystemPowerOptions) {
     this.node = node;
@@ -78,11 +79,8 @@ class SystemPower implements Source {
 
   async read(deadlineMs: number): Promise<SourceReport> {
     const startedAtMs = this.#nowMs();
-    this.#lookUnderWay ??= this.#look(startedAtMs, deadlineMs).finally(() => {
-      this.#lookUnderWay = undefined;
-    });
     // The look goes on after this caller's deadline, and the next one joins it: no file is read twice at a time.
-    const report = await withDeadline(this.#clock, deadlineMs - startedAtMs, this.#lookUnderWay);
+    const report = await withDeadline(this.#clock, deadlineMs - startedAtMs, this.#joinedLook(startedAtMs, deadlineMs));
     if (report !== TIMED_OUT) return report;
     const detail = `Cannot read ${HWMON}: no answer within ${Math.round(deadlineMs - startedAtMs)} ms`;
     return { ...this.#frame(startedAtMs), outcome: { kind: 'failed', cause: 'timeout', detail } };
