@@ -27,7 +27,8 @@ const MOST_BUSY_RATIO = 0.5;
 
 export interface MonitorParts {
   readonly clock: Clock;
-  readonly sources: readonly Source[];
+  /** Which sources there are now; asked at each round, since found ones come and go. */
+  readonly sources: () => readonly Source[];
   readonly supervisor: () => Supervisor;
   readonly intervalMs: number;
   readonly fastIntervalMs: number;
@@ -35,9 +36,15 @@ export interface MonitorParts {
   readonly inventory: () => Promise<void>;
 }
 
+/** So many sources are asked at once; the next ones when these have had about the time that they take of the process. */
+const SLICE = 25;
+const SLICE_PAUSE_MS = 25;
+/** The rest of a round is for answers, and for a second try. */
+const MOST_SPREAD_RATIO = 0.4;
+
 export class Monitor {
   readonly #parts: MonitorParts;
-  readonly #lastTookMs = new Map<Source, { readonly endedAtMs: number; readonly tookMs: number }>();
+  readonly #lastTookMs = new WeakMap<Source, { readonly endedAtMs: number; readonly tookMs: number }>();
   #stopped = new AbortController();
   #loops: Promise<void>[] = [];
   /** How long the last tick took from its start to its result, ms. */
@@ -52,9 +59,14 @@ export class Monitor {
     this.#loops = [this.#tickLoop(), this.#fastLoop()];
   }
 
-  /** How often a hot node is really sampled: as configured, unless a source would be busy for more than half of it. */
+  /**
+   * How often hot nodes are really sampled: as configured, unless a source of one of them would be busy for more than
+   * half of it. While none is sampled, what would hold if all were.
+   */
   get effectiveFastIntervalMs(): number {
-    const heat = this.#parts.sources.filter((source) => source.carriesHeat);
+    const { sources, supervisor } = this.#parts;
+    const nodes = new Set(fastNodes(supervisor().state));
+    const heat = sources().filter(({ carriesHeat, node }) => carriesHeat && (nodes.size === 0 || nodes.has(node)));
     const slowestMs = Math.max(0, ...heat.map((source) => this.#lastTookMs.get(source)?.tookMs ?? 0));
     return Math.max(this.#parts.fastIntervalMs, Math.round(slowestMs / MOST_BUSY_RATIO));
   }
@@ -66,7 +78,7 @@ export class Monitor {
 
   /** Reads the named nodes (`null`: all) for a question; joins looks that are under way. Ends within 4 s. */
   observeNow(nodes: readonly string[] | null): Promise<readonly SourceReport[]> {
-    const asked = this.#parts.sources.filter((source) => !nodes || nodes.includes(source.node));
+    const asked = this.#parts.sources().filter((source) => !nodes || nodes.includes(source.node));
     return this.#look(asked, QUESTION_DEADLINE_MS);
   }
 
@@ -76,7 +88,7 @@ export class Monitor {
     const leftMs = deadlineMs - clock.now().elapsedMs;
     clock.after(leftMs / 2, () => {
       if (this.#stopped.signal.aborted) return;
-      const hot = this.#parts.sources.filter((source) => source.carriesHeat && nodes.includes(source.node));
+      const hot = this.#parts.sources().filter((source) => source.carriesHeat && nodes.includes(source.node));
       void this.#look(hot, leftMs / 2).then((reports) => this.#submit('fast', reports));
     });
   }
@@ -90,16 +102,13 @@ export class Monitor {
     let budgetMs = Math.max(roundMs, FIRST_ROUND_AT_LEAST_MS);
     // The first evaluation is published after a second look: rates, and counters that must be seen to move, need two.
     const firstLookMs = clock.now().elapsedMs;
-    this.#submit('fast', await this.#look(sources, budgetMs));
+    this.#submit('fast', await this.#look(sources(), budgetMs));
     await clock.sleep(FIRST_LOOKS_APART_MS - (clock.now().elapsedMs - firstLookMs), this.#stopped.signal);
     let dueMs = clock.now().elapsedMs;
     while (!this.#stopped.signal.aborted) {
       const startedMs = clock.now().elapsedMs;
       supervisor().submitSoon({ kind: 'clock-looked' });
-      const [reports] = await Promise.all([
-        Promise.all(sources.map((source) => this.#lookTwice(source, budgetMs))),
-        inventory().catch(() => undefined),
-      ]);
+      const [reports] = await Promise.all([this.#round(sources(), budgetMs), inventory().catch(() => undefined)]);
       if (this.#stopped.signal.aborted) return;
       this.#submit('tick', reports);
       this.lastTickTookMs = clock.now().elapsedMs - startedMs;
@@ -118,7 +127,7 @@ export class Monitor {
       await clock.sleep(fastIntervalMs, this.#stopped.signal);
       if (this.#stopped.signal.aborted) return;
       const nodes = new Set(fastNodes(supervisor().state));
-      const due = sources.filter((source) => source.carriesHeat && nodes.has(source.node) && this.#isRested(source));
+      const due = sources().filter((source) => source.carriesHeat && nodes.has(source.node) && this.#isRested(source));
       if (due.length === 0) continue;
       this.#submit('fast', await this.#look(due, FAST_DEADLINE_MS));
     }
@@ -133,6 +142,20 @@ export class Monitor {
 
   async #look(sources: readonly Source[], budgetMs: number): Promise<SourceReport[]> {
     return Promise.all(sources.map((source) => this.#lookAt(source, budgetMs)));
+  }
+
+  /** Every source once, or twice where the first look fails early. A large fleet is asked in slices, one after another. */
+  async #round(sources: readonly Source[], budgetMs: number): Promise<SourceReport[]> {
+    const { clock } = this.#parts;
+    const endMs = clock.now().elapsedMs + budgetMs;
+    const slices = Math.ceil(sources.length / SLICE);
+    const pauseMs = Math.min(SLICE_PAUSE_MS, (budgetMs * MOST_SPREAD_RATIO) / slices);
+    const looks: Promise<SourceReport>[] = [];
+    for (const [index, source] of sources.entries()) {
+      if (index > 0 && index % SLICE === 0) await clock.sleep(pauseMs, this.#stopped.signal);
+      looks.push(this.#lookTwice(source, endMs - clock.now().elapsedMs));
+    }
+    return Promise.all(looks);
   }
 
   /** A failure that comes early is not yet the source's last word in this tick. */

@@ -44,7 +44,7 @@ function build() {
   let supervisor: Supervisor;
   const monitor = new Monitor({
     clock,
-    sources: [source],
+    sources: () => [source],
     supervisor: () => supervisor,
     intervalMs: 10_000,
     fastIntervalMs: 2_000,

@@ -2,10 +2,11 @@
 // load though nothing is wrong; a CPU that is made to run at our hard stop will, too. Each conflict is named with the
 // lines that would resolve it; no limit is changed by itself, except a card's own slowdown temperature (constraints.ts).
 import { cardTemperatureC, type SafetyConstraints } from './constraints.ts';
-import { judgedGpus } from './node-readings.ts';
+import { judgedGpus } from './expected-readings.ts';
 import type { HardwareLimits } from './reading.ts';
 import { settingsOf } from './settings.ts';
 import type { SafetyState } from './state.ts';
+import { isIn, scopeOf } from './verdicts.ts';
 
 export const CONFLICT_CODES = [
   'gpu-power-limit-at-hard-stop',
@@ -30,10 +31,12 @@ export interface Conflict {
   readonly remedy: string | null;
 }
 
-/** All conflicts of all nodes, from the last answers of their sources. */
-export function limitConflicts(state: SafetyState): Conflict[] {
+/** All conflicts of the nodes named (`null`: all), from the last answers of their sources. */
+export function limitConflicts(state: SafetyState, nodes: readonly string[] | null = null): Conflict[] {
   const conflicts: Conflict[] = [];
+  const isAsked = isIn(scopeOf(nodes));
   for (const [name, node] of state.nodes) {
+    if (!isAsked(name)) continue;
     const settings = settingsOf(state.settings, name);
     const judged = new Set(judgedGpus(node.watch, settings).map((gpu) => gpu.id));
     const seen = new Set<string>();

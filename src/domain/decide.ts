@@ -1,10 +1,11 @@
 // THE DOOR. Everything that happens goes through this one pure function: state and event in, new state, answer and
 // effects out. It looks at the clock, gives each event to its steps, and asserts the invariants before it lets go.
-import { canonicalText, cardTemperatureC, digestOf } from './constraints.ts';
-import { worstMargin } from './evaluate.ts';
+import { tellClockSkew } from './clock-skew.ts';
+import { cardTemperatureC } from './constraints.ts';
 import type { Answer, Effect, Moment, SafetyEvent } from './events.ts';
 import { forget } from './forgetting.ts';
 import { invariant, unreachable } from './invariant.ts';
+import { isLive } from './lease-places.ts';
 import {
   askLease,
   askPreflight,
@@ -16,9 +17,10 @@ import {
   serviceFindings,
   updateLeases,
 } from './lease-steps.ts';
-import { blindDueMs, isLive, type Judged, judgeNode, newNode, readingsFor, takeReports } from './node-step.ts';
+import { limitsDigest } from './limits-digest.ts';
+import { settleListing, takeListing } from './listing.ts';
+import { blindDueMs, type Judged, judgeNode, marginOf, newNode, takeReports } from './node-step.ts';
 import type { SourceReport } from './reading.ts';
-import { settingsOf } from './settings.ts';
 import type { NodeState, SafetyState } from './state.ts';
 import { Step } from './step.ts';
 import {
@@ -122,6 +124,9 @@ function handle(step: Step, event: SafetyEvent): Answer {
         inventory: { workloads: event.workloads, seesPods: event.seesPods },
       });
       return { kind: 'none' };
+    case 'nodes-listed':
+      takeListing(step, event.listing);
+      return { kind: 'none' };
     case 'journal-reported':
       return takeJournal(step, event.ok, event.detail);
     case 'started':
@@ -150,9 +155,12 @@ function observe(
       if (!step.state.nodes.has(name)) addNode(step, name);
     }
   }
+  tellClockSkew(step, reports);
+  if (why === 'tick') settleListing(step);
   // The first evaluation after a start gives live leases their full TTL before anything is judged by them.
   if (step.state.lastEvaluationAtMs === null) reviveLeases(step);
-  const isTouched = (name: string): boolean => byNode.has(name) || asked === null || asked.includes(name);
+  const askedNames = new Set(asked);
+  const isTouched = (name: string): boolean => byNode.has(name) || asked === null || askedNames.has(name);
   judgeAndTrip(
     step,
     [...step.state.nodes.keys()].filter((name) => why === 'tick' || isTouched(name)),
@@ -163,7 +171,7 @@ function observe(
     ...(isWhole && { lastEvaluationAtMs: step.nowMs }),
     ...(why === 'tick' && { lastTickAtMs: step.nowMs }),
   });
-  refreshDigest(step);
+  step.change({ constraintsDigest: limitsDigest(step.state) });
   updateLeases(step);
   lapseLeases(step);
   settleTrips(step);
@@ -172,7 +180,7 @@ function observe(
 }
 
 function addNode(step: Step, name: string): void {
-  step.change({ nodes: new Map(step.state.nodes).set(name, newNode(step.state, name)) });
+  step.setNode(name, newNode(step.state, name));
 }
 
 function judgeAndTrip(step: Step, nodes: readonly string[]): void {
@@ -236,7 +244,7 @@ function overall(step: Step): ReturnType<typeof compose> {
 
 function publish(step: Step): void {
   const margins = [...step.state.nodes.values()].flatMap((node) => {
-    const margin = worstMargin(readingsFor(step, node, 'running'), node.limits);
+    const margin = marginOf(step, node);
     return margin ? [margin] : [];
   });
   step.publishEvaluation(overall(step), margins);
@@ -246,24 +254,6 @@ function publish(step: Step): void {
 function publishIfChanged(step: Step): void {
   if (step.state.publishedAction === null) return;
   if (overall(step).action !== step.state.publishedAction) publish(step);
-}
-
-/** One digest over every limit in force: profiles, and cards' own slowdown temperatures. */
-function refreshDigest(step: Step): void {
-  const { settings } = step.state;
-  const parts = [canonicalText(settings.defaults.constraints)];
-  for (const name of [...settings.nodes.keys()].sort()) {
-    parts.push(`${name}:`, canonicalText(settingsOf(settings, name).constraints));
-  }
-  for (const [name, node] of [...step.state.nodes].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const profile = settingsOf(settings, name).constraints.gpu.temperatureC;
-    for (const [gpu, slowdownC] of [...node.watch.slowdownC].sort(([a], [b]) => (a < b ? -1 : 1))) {
-      const own = cardTemperatureC(profile, slowdownC);
-      if (own !== profile) parts.push(`${name}/${gpu}=${own.warning}/${own.hardStop}`);
-    }
-  }
-  const text = parts.join('\n');
-  step.change({ constraintsDigest: digestOf(text) });
 }
 
 /** When the clock must be looked at next, monotonic; `null` when nothing is due. */

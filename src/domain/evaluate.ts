@@ -193,23 +193,19 @@ export function hardLimitOf(
   limits: NodeLimits,
 ): number | null {
   const { gpu, cpu, system } = limits.constraints;
-  const key = `${reading.component}/${reading.quantity}`;
-  switch (key) {
-    case 'gpu/temperature':
+  const { component, quantity } = reading;
+  switch (component) {
+    case 'gpu':
+      if (quantity === 'power') return gpu.powerW.hardStop;
+      if (quantity === 'memory') return gpu.memoryRatio.max;
+      if (quantity !== 'temperature') return null;
       return cardTemperatureC(gpu.temperatureC, limits.slowdownC.get(reading.id ?? '')).hardStop;
-    case 'gpu/power':
-      return gpu.powerW.hardStop;
-    case 'gpu/memory':
-      return gpu.memoryRatio.max;
-    case 'cpu/temperature':
-      return cpu.temperatureC.hardStop;
-    case 'cpu/utilization':
-      return cpu.utilizationRatio.max;
-    case 'memory/memory':
-      return system.memoryRatio.max;
-    case 'system/total-power':
-      return system.powerW.hardStop;
-    default:
-      return null;
+    case 'cpu':
+      if (quantity === 'temperature') return cpu.temperatureC.hardStop;
+      return quantity === 'utilization' ? cpu.utilizationRatio.max : null;
+    case 'memory':
+      return quantity === 'memory' ? system.memoryRatio.max : null;
+    case 'system':
+      return quantity === 'total-power' ? system.powerW.hardStop : null;
   }
 }

@@ -32,6 +32,17 @@ export interface LeaseRequest extends StartRequest {
   readonly processGroup: ProcessGroup | null;
 }
 
+/** What is to be watched, as the finders say: the nodes, and the sources of each. */
+export interface Listing {
+  readonly nodes: ReadonlySet<string>;
+  /** Ids of sources, by node; a node without an entry has none. */
+  readonly sources: ReadonlyMap<string, ReadonlySet<string>>;
+  /** What of the lists could not be used, or why one could not be read. */
+  readonly problems: readonly { readonly origin: string; readonly detail: string }[];
+  /** Lists that have not been read once since the start: nobody knows what they would name. */
+  readonly unread: readonly string[];
+}
+
 export type SafetyEvent =
   /** The clock was looked at: before a round of readings, and when something is due. */
   | { readonly kind: 'clock-looked' }
@@ -90,6 +101,8 @@ export type SafetyEvent =
       readonly workloads: readonly LiveWorkload[];
       readonly seesPods: boolean;
     }
+  /** What is to be watched, where something finds it. */
+  | { readonly kind: 'nodes-listed'; readonly listing: Listing }
   | { readonly kind: 'journal-reported'; readonly ok: boolean; readonly detail: string }
   /** Once, after replay: trips that are still on are ordered again. */
   | { readonly kind: 'started' };
@@ -121,6 +134,9 @@ export const EVENT_NAMES = [
   'reading-lost',
   'reading-back',
   'clock-jumped',
+  'clock-skew',
+  'node-listed',
+  'node-unlisted',
   'journal-failed',
   'journal-back',
   'drill',

@@ -15,7 +15,7 @@ export function forget(
   event: { readonly node: string; readonly gpu: string | null; readonly reason: string; readonly by: string },
 ): Answer {
   const { state } = step;
-  const node = state.nodes.get(event.node);
+  const node = state.nodes.get(event.node) ?? state.nodesAside.get(event.node);
   if (!node) return { kind: 'unknown-nodes', nodes: [event.node] };
   if (event.gpu === null) return forgetNode(step, node, event);
   const { known, listed } = node.watch.gpus;
@@ -44,7 +44,10 @@ function forgetNode(
   event: { readonly node: string; readonly reason: string; readonly by: string },
 ): Answer {
   const { settings } = step.state;
-  const isRead = [...node.watch.sources.values()].some((source) => !source.failure);
+  const { staleAfterMs } = settingsOf(settings, event.node);
+  const isRead = [...node.watch.sources.values()].some(
+    ({ failure, lastReport }) => !failure && step.nowMs - lastReport.finishedAtMs <= staleAfterMs,
+  );
   if (settings.nodes.has(event.node) || event.node === settings.localNode || isRead) {
     const why =
       `${event.node} is still read or configured; name a GPU to forget one, or set ignore: true for a dead card ` +
@@ -54,8 +57,10 @@ function forgetNode(
   const gpus = [...node.watch.gpus.known.keys()];
   dropGpus(step, node, gpus, event);
   const nodes = new Map(step.state.nodes);
+  const nodesAside = new Map(step.state.nodesAside);
   nodes.delete(event.node);
-  step.change({ nodes });
+  nodesAside.delete(event.node);
+  step.change({ nodes, nodesAside });
   for (const key of [`cooling/${event.node}`, `blind/${event.node}`, `boot/${event.node}`]) {
     step.record(key, null, `node ${event.node} forgotten`);
   }
@@ -79,7 +84,8 @@ function dropGpus(
   );
   const watch = { ...node.watch, sources, gpus: { ...node.watch.gpus, known } };
   const looks = new Map([...node.looks].filter(([, look]) => !gone(look.reading.id ?? '')));
-  step.change({ nodes: new Map(step.state.nodes).set(event.node, { ...node, watch, looks }) });
+  const where = step.state.nodes.has(event.node) ? 'nodes' : 'nodesAside';
+  step.change({ [where]: new Map(step.state[where]).set(event.node, { ...node, watch, looks }) });
   for (const id of ids) {
     const message = `GPU ${id} on ${event.node} is forgotten by ${event.by}: ${event.reason}`;
     step.record(`gpu/${event.node}/${id}`, null, message);

@@ -3,6 +3,12 @@
 // where nothing tells a UUID. Numbers such as "GPU 2" are never an identity: they move between boots and tools.
 import { canonicalGpuUuid, canonicalPciAddress, type GpuSighting } from './reading.ts';
 
+/**
+ * So many cards are learnt per node, far more than any machine has: each is required from then on, and remembered
+ * durably, so a source must not invent them without end. Cards that are known already are never dropped for it.
+ */
+export const MOST_GPUS = 64;
+
 export interface KnownGpu {
   readonly id: string;
   readonly pciAddress?: string;
@@ -20,7 +26,16 @@ export interface GpuIdentities {
   readonly aliases: ReadonlyMap<string, string>;
   /** Listed now, required or not. */
   readonly listed: ReadonlyMap<string, GpuSighting>;
+  /** How many required cards are listed that were not learnt, since there are too many: then nothing may start here. */
+  readonly unlearnt: number;
 }
+
+export const NO_GPUS: GpuIdentities = Object.freeze({
+  known: new Map(),
+  aliases: new Map(),
+  listed: new Map(),
+  unlearnt: 0,
+});
 
 /**
  * Joins what the sources of a node list now with the cards known before. A card first seen on the bus and then by its
@@ -40,36 +55,51 @@ export function identifyGpus(
   for (const gpu of before.values()) {
     // A bus entry whose UUID is known now becomes that card.
     const id = byPci.get(gpu.id) ?? gpu.id;
-    if (id === gpu.id || !before.has(id)) known.set(id, { ...gpu, id });
+    if (id === gpu.id) known.set(id, gpu);
+    else if (!before.has(id)) known.set(id, { ...gpu, id });
   }
   // Slots known from earlier count too: a source that fails still tells its cards' last readings by them.
   const aliases = new Map(byPci);
   const listed = new Map<string, GpuSighting>();
+  const unlearnt = new Set<string>();
   for (const sighting of sightings) {
     const id = byPci.get(sighting.id) ?? sighting.id;
     aliases.set(sighting.id, id);
     if (sighting.pciAddress) aliases.set(sighting.pciAddress, id);
     const other = listed.get(id);
     const merged = other ? mergeSightings(other, sighting) : sighting;
-    listed.set(id, { ...merged, id });
+    listed.set(id, merged.id === id ? merged : { ...merged, id });
     // One source that can tell that a card is integrated outweighs the bus, which often cannot.
     if (!merged.required && !before.has(id)) {
       known.delete(id);
+      unlearnt.delete(id);
       continue;
     }
     const old = known.get(id);
+    if (!old && known.size >= MOST_GPUS) {
+      unlearnt.add(id);
+      continue;
+    }
     const pciAddress = sighting.pciAddress ?? old?.pciAddress;
     const name = sighting.uuid ? (sighting.name ?? old?.name) : (old?.name ?? sighting.name);
+    const unifiedMemory = sighting.unifiedMemory ?? old?.unifiedMemory ?? false;
+    const isSame =
+      old?.vendor === sighting.vendor &&
+      old.pciAddress === pciAddress &&
+      old.name === name &&
+      old.unifiedMemory === unifiedMemory;
+    // A thousand nodes look at their cards every few seconds, and nothing about them changes.
+    if (isSame) continue;
     known.set(id, {
       id,
       ...(pciAddress !== undefined && { pciAddress }),
       ...(name !== undefined && { name }),
       vendor: sighting.vendor,
-      unifiedMemory: sighting.unifiedMemory ?? old?.unifiedMemory ?? false,
+      unifiedMemory,
       simulated: old?.simulated ?? simulated,
     });
   }
-  return { known, aliases, listed };
+  return { known, aliases, listed, unlearnt: unlearnt.size };
 }
 
 /** The known card that somebody means by a UUID or PCI address, in any spelling; `null` if there is none. */

@@ -6,6 +6,7 @@ import type { Answer, LeaseRequest, StartRequest } from './events.ts';
 import { invariant } from './invariant.ts';
 import { gpuNamed } from './known-gpus.ts';
 import { intensityCapOf, isNotObeying, type Lease, leaseAfter, MOST_LEASES } from './lease.ts';
+import { unmonitoredFindings } from './listing.ts';
 import { newNode, startFindings } from './node-step.ts';
 import type { Finding, SafetyResult, Unprotected } from './result.ts';
 import { type Action, worstOf } from './result.ts';
@@ -88,6 +89,7 @@ function judgeStart(step: Step, request: StartRequest): Judgement {
       }
     }
   }
+  findings.push(...unmonitoredFindings(state, request.nodes));
   if (names.length === 0) findings.push(NOTHING_READ);
   const intensity = request.intensity ?? maximum;
   const isOverAsked = intensity > maximum;

@@ -64,6 +64,36 @@ export interface WorkloadInventory {
   readonly seesPods: boolean;
 }
 
+interface WorkloadPlaces {
+  /** Nodes with a workload of any kind. */
+  readonly nodes: ReadonlySet<string>;
+  readonly podNodes: ReadonlySet<string>;
+  readonly podNodesByLease: ReadonlyMap<string, ReadonlySet<string>>;
+}
+
+const workloadPlaces = new WeakMap<WorkloadInventory, WorkloadPlaces>();
+
+/** Where workloads are. Worked out once for each inventory, which is immutable: thousands of pods are asked about often. */
+export function placesIn(inventory: WorkloadInventory): WorkloadPlaces {
+  const kept = workloadPlaces.get(inventory);
+  if (kept) return kept;
+  const nodes = new Set<string>();
+  const podNodes = new Set<string>();
+  const podNodesByLease = new Map<string, Set<string>>();
+  for (const { kind, node, leaseId } of inventory.workloads) {
+    nodes.add(node);
+    if (kind !== 'pod') continue;
+    podNodes.add(node);
+    if (leaseId === undefined) continue;
+    const own = podNodesByLease.get(leaseId);
+    if (own) own.add(node);
+    else podNodesByLease.set(leaseId, new Set([node]));
+  }
+  const places = { nodes, podNodes, podNodesByLease };
+  workloadPlaces.set(inventory, places);
+  return places;
+}
+
 /**
  * Whether a lease's workload is on a node, for blindness and for a node's trip. Named nodes count as they are; else
  * where its pods (marked with the lease, else labelled ones) or its process group are; where no inventory can tell,
@@ -71,13 +101,12 @@ export interface WorkloadInventory {
  */
 export function isLeaseOn(lease: Lease, node: string, inventory: WorkloadInventory, localNode: string): boolean {
   if (lease.nodes) return lease.nodes.includes(node);
-  const pods = inventory.workloads.filter((workload) => workload.kind === 'pod');
-  const own = pods.filter((pod) => pod.leaseId === lease.id);
-  if (own.length > 0)
-    return own.some((pod) => pod.node === node) || (lease.processGroup !== null && node === localNode);
-  if (lease.processGroup) return node === localNode;
-  if (inventory.seesPods) return pods.some((pod) => pod.node === node);
-  return true;
+  const { podNodes, podNodesByLease } = placesIn(inventory);
+  const own = podNodesByLease.get(lease.id);
+  const isGroupHere = lease.processGroup !== null && node === localNode;
+  if (own) return own.has(node) || isGroupHere;
+  if (lease.processGroup) return isGroupHere;
+  return inventory.seesPods ? podNodes.has(node) : true;
 }
 
 /** Whether a lease is covered by a trip. */

@@ -1,15 +1,18 @@
 // One node, looked at and judged again: reports into its watch, readings out of it, second looks, cooldown, blindness,
 // and the findings that stand until the next look.
-import { stricterOf } from './constraints.ts';
-import { describeSubject, evaluate, formatValue, type NodeLimits } from './evaluate.ts';
+import { describeSubject, evaluate, formatValue, type NodeLimits, type WorstMargin, worstMargin } from './evaluate.ts';
+import { unprotectedOn } from './expected-readings.ts';
 import { coolingAfter } from './interlock.ts';
-import { isLeaseOn } from './lease.ts';
-import { type NodeWatch, type Purpose, readNode, rewatchNode, unprotectedOn } from './node-readings.ts';
+import { NO_GPUS } from './known-gpus.ts';
+import { isLive, withLeaseLimits } from './lease-places.ts';
+import { isReadAlike, type Purpose, readNode } from './node-readings.ts';
+import { type NodeWatch, rewatchNode } from './node-watch.ts';
 import { type NodeReadings, type Reading, readingKey, type SourceReport } from './reading.ts';
 import type { Finding } from './result.ts';
 import { cpuPowerOf } from './samples.ts';
 import { lookAgain, type PendingLook } from './second-look.ts';
 import { gpuSettingsOf, settingsOf } from './settings.ts';
+import { sourceFindings } from './source-findings.ts';
 import type { NodeState, SafetyState } from './state.ts';
 import type { Step } from './step.ts';
 import { type SourceWatch, watchSource } from './tracking.ts';
@@ -19,7 +22,7 @@ export function newNode(state: SafetyState, name: string): NodeState {
   const watch: NodeWatch = {
     node: name,
     sources: new Map(),
-    gpus: { known: new Map(), aliases: new Map(), listed: new Map() },
+    gpus: NO_GPUS,
     slowdownC: new Map(),
     seen: new Set(),
     cpuChips: new Map(),
@@ -39,23 +42,13 @@ export function newNode(state: SafetyState, name: string): NodeState {
   };
 }
 
-/** Whether a workload is live on a node: a lease, a labelled pod, a registered process group. */
-export function isLive(state: SafetyState, node: string): boolean {
-  const { inventory, leases, settings } = state;
-  if (inventory.workloads.some((workload) => workload.node === node)) return true;
-  for (const lease of leases.values()) if (isLeaseOn(lease, node, inventory, settings.localNode)) return true;
-  return false;
-}
-
 /** The profile of a node, made stricter by what live leases brought there, and its cards' own limits. */
 function limitsOf(state: SafetyState, node: NodeState): NodeLimits {
   const name = node.watch.node;
-  let { constraints } = settingsOf(state.settings, name);
-  for (const lease of state.leases.values()) {
-    if (!lease.constraints) continue;
-    if (lease.nodes === null || lease.nodes.includes(name)) constraints = stricterOf(constraints, lease.constraints);
-  }
-  return { constraints, slowdownC: node.watch.slowdownC };
+  const constraints = withLeaseLimits(state, name, settingsOf(state.settings, name).constraints);
+  const { slowdownC } = node.watch;
+  const isSame = constraints === node.limits.constraints && slowdownC === node.limits.slowdownC;
+  return isSame ? node.limits : { constraints, slowdownC };
 }
 
 /** Takes reports of one node into its watch. Cards seen for the first time are remembered durably. */
@@ -64,7 +57,7 @@ export function takeReports(step: Step, name: string, reports: readonly SourceRe
   const nodeSettings = settingsOf(settings, name);
   const node = step.state.nodes.get(name) ?? newNode(step.state, name);
   const sources = new Map(node.watch.sources);
-  const throttles = new Map(node.throttles);
+  let { throttles } = node;
   // A CPU's temperature and its power come from different drivers, and so from different sources.
   const cpuPowerW = cpuPowerOf(reports);
   for (const report of reports) {
@@ -73,12 +66,11 @@ export function takeReports(step: Step, name: string, reports: readonly SourceRe
     if (before && report.startedAtMs < before.lastReport.startedAtMs) continue;
     const after = watchSource(before, report, nodeSettings.staleAfterMs, cpuPowerW);
     sources.set(report.source, after);
-    if (!after.failure) countThrottles(throttles, report, after);
+    if (!after.failure) throttles = countThrottles(throttles, report, after);
   }
   const watch = rewatchNode(node.watch, sources, settings.simulated);
   rememberGpus(step, node.watch, watch);
-  const nodes = new Map(step.state.nodes).set(name, { ...node, watch, throttles });
-  step.change({ nodes });
+  step.setNode(name, { ...node, watch, throttles });
 }
 
 /**
@@ -86,10 +78,12 @@ export function takeReports(step: Step, name: string, reports: readonly SourceRe
  * for itself: one that tells nothing of throttling says nothing against one that does.
  */
 function countThrottles(
-  throttles: Map<string, { readonly gpu: string; readonly count: number }>,
+  before: NodeState['throttles'],
   report: SourceReport,
   watch: SourceWatch,
-): void {
+): NodeState['throttles'] {
+  if (before.size === 0 && report.throttledGpus.length === 0) return before;
+  const throttles = new Map(before);
   const active = new Set(report.throttledGpus.map(({ gpu }) => gpu));
   const prefix = `${report.source} `;
   for (const [key, { gpu }] of throttles) if (key.startsWith(prefix) && !active.has(gpu)) throttles.delete(key);
@@ -99,6 +93,7 @@ function countThrottles(
     const isRepeated = witness?.everChanged === true && witness.changedAtMs < report.startedAtMs;
     if (count === 0 || !isRepeated) throttles.set(prefix + gpu, { gpu, count: count + 1 });
   }
+  return throttles;
 }
 
 function rememberGpus(step: Step, before: NodeWatch, after: NodeWatch): void {
@@ -117,9 +112,8 @@ function rememberGpus(step: Step, before: NodeWatch, after: NodeWatch): void {
 
 /** Readings of a node for one question, with second looks marked as they stand. */
 export function readingsFor(step: Step, node: NodeState, purpose: Purpose): NodeReadings {
-  const { settings, staleBeforeMs } = step.state;
-  const options = { purpose, nowMs: step.nowMs, staleBeforeMs };
-  const read = readNode(node.watch, settingsOf(settings, node.watch.node), options);
+  const read = readOnce(step, node.watch, purpose);
+  if (read.throttledGpus.length === 0) return read;
   const throttledGpus = read.throttledGpus.filter(({ gpu }) => {
     const aliases = node.watch.gpus.aliases;
     return [...node.throttles.values()].some(
@@ -127,6 +121,24 @@ export function readingsFor(step: Step, node: NodeState, purpose: Purpose): Node
     );
   });
   return { ...read, throttledGpus };
+}
+
+function readOnce(step: Step, watch: NodeWatch, purpose: Purpose): NodeReadings {
+  const { settings, staleBeforeMs } = step.state;
+  const kept = step.lastRead?.watch === watch ? step.lastRead.by : {};
+  let read = kept[purpose] ?? (isReadAlike(watch) ? (kept.running ?? kept.start) : undefined);
+  read ??= readNode(watch, settingsOf(settings, watch.node), { purpose, nowMs: step.nowMs, staleBeforeMs });
+  step.lastRead = { watch, by: { ...kept, [purpose]: read } };
+  return read;
+}
+
+/** How near a node is to a limit by what counts for running workloads; `null` where nothing with a limit is read. */
+export function marginOf(step: Step, { watch, limits }: NodeState): WorstMargin | null {
+  const kept = step.margins.get(watch);
+  if (kept?.limits === limits) return kept.margin;
+  const margin = worstMargin(readOnce(step, watch, 'running'), limits);
+  step.margins.set(watch, { limits, margin });
+  return margin;
 }
 
 const updatePeriodOf =
@@ -173,7 +185,8 @@ export function judgeNode(step: Step, name: string): Judged {
   const isLiveKnown = live || step.state.actuators.size > 0;
   node = { ...node, findings, unprotected, blindCarryMs: isLiveKnown ? 0 : before.blindCarryMs };
   rememberBlindness(step, before, node);
-  step.change({ nodes: new Map(step.state.nodes).set(name, node) });
+  step.setNode(name, node);
+  marginOf(step, node);
   const hardStops = findings.filter((finding) => finding.code === 'over-hard-stop' && finding.action === 'ABORT');
   return { node: name, hardStops, blind };
 }
@@ -194,57 +207,12 @@ export function startFindings(
   const has = (finding: Finding): boolean =>
     findings.some((other) => other.code === finding.code && sameSubject(other, finding));
   findings.push(...asRunning.filter((finding) => finding.code === 'over-hard-stop' && !has(finding)));
-  findings.push(...silentSourceFindings(node), ...slowSourceFindings(step.state, node));
+  findings.push(...sourceFindings(step.state, node));
   return findings;
-}
-
-/**
- * A source that has never answered may be the one that reads the cards: nobody knows what it would tell, so nothing
- * starts. A tool that is not installed is no such source; signs of a card speak for themselves.
- */
-function silentSourceFindings(node: NodeState): Finding[] {
-  return [...node.watch.sources.values()].flatMap(({ source, failure, lastAnswer }) => {
-    if (!failure || lastAnswer || failure.cause === 'not-installed') return [];
-    const message = `${source} on ${node.watch.node} has not answered since this service started: ${failure.detail}`;
-    return [
-      {
-        code: 'reading-missing' as const,
-        level: 'missing' as const,
-        node: node.watch.node,
-        component: 'monitor' as const,
-        id: source,
-        action: 'WAIT_COOLDOWN' as const,
-        message,
-      },
-    ];
-  });
 }
 
 const sameSubject = (a: Finding, b: Finding): boolean =>
   a.component === b.component && a.id === b.id && a.quantity === b.quantity;
-
-function slowSourceFindings(state: SafetyState, node: NodeState): Finding[] {
-  const { intervalMs } = state.settings;
-  const { staleAfterMs } = settingsOf(state.settings, node.watch.node);
-  const findings: Finding[] = [];
-  for (const source of node.watch.sources.values()) {
-    const periodMs = source.updatePeriodMs;
-    if (periodMs === null || periodMs + intervalMs <= staleAfterMs) continue;
-    findings.push({
-      code: 'source-too-slow',
-      level: 'refusal',
-      node: node.watch.node,
-      component: 'monitor',
-      id: source.source,
-      action: 'WAIT_COOLDOWN',
-      message:
-        `${source.source} on ${node.watch.node} updates every ${Math.round(periodMs / 1000)} s; with an interval of ` +
-        `${intervalMs / 1000} s that exceeds staleAfter (${staleAfterMs / 1000} s). Let it collect every second ` +
-        `(dcgm-exporter: -c 1000), or raise that node's staleAfter (60 s at most)`,
-    });
-  }
-  return findings;
-}
 
 function stillMissing(
   step: Step,
@@ -252,6 +220,8 @@ function stillMissing(
   readings: NodeReadings,
   carriedMs: number,
 ): ReadonlyMap<string, number> {
+  const isMissing = ({ state }: Reading): boolean => state.kind === 'missing' && state.required;
+  if (before.missingSinceMs.size === 0 && !readings.readings.some(isMissing)) return before.missingSinceMs;
   const missing = new Map<string, number>();
   const isFirst = step.state.lastEvaluationAtMs === null;
   for (const reading of readings.readings) {

@@ -115,7 +115,13 @@ export interface SourceReport {
   readonly finishedAtMs: number;
   readonly outcome:
     | { readonly kind: 'answered' }
-    | { readonly kind: 'failed'; readonly cause: FailureCause; readonly detail: string };
+    | {
+        readonly kind: 'failed';
+        readonly cause: FailureCause;
+        readonly detail: string;
+        /** How an error's body begins, printable, at most 120 characters. For operators only: it may tell secrets. */
+        readonly excerpt?: string;
+      };
   readonly readings: readonly RawReading[];
   readonly gpus: readonly GpuSighting[];
   readonly gpuSigns: readonly GpuSign[];
@@ -125,7 +131,25 @@ export interface SourceReport {
   readonly hardwareLimits: readonly HardwareLimits[];
   /** For people: what this source looked for and where, one line each (at most 50). */
   readonly notes: readonly string[];
+  /** Of a source that is asked over the network. */
+  readonly scrape?: ScrapeFigures;
   readonly simulated?: true;
+}
+
+/** How one scrape of an exporter went. */
+export interface ScrapeFigures {
+  readonly url: string;
+  readonly tookMs: number;
+  /** Of the body, after decompression. */
+  readonly bytes: number;
+  /** Samples of the series that are read. */
+  readonly samples: number;
+  /** Lines of these series that could not be read: each one's reading is missing. */
+  readonly rejectedLines: number;
+  /** The first five, `line 7: no value: DCGM_FI_DEV_GPU_TEMP{…}`. For operators only. */
+  readonly rejected: readonly string[];
+  /** How far the source's wall clock is ahead of ours, ms; `null` where it does not tell the time. */
+  readonly sourceWallAheadMs: number | null;
 }
 
 /** A report with nothing in it yet; spread it and set what there is. */

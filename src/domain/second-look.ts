@@ -32,6 +32,9 @@ export function lookAgain(
   updatePeriodMs: (source: string) => number | null,
   nowMs: number,
 ): SecondLooks {
+  if (before.size === 0 && node.readings.every((reading) => isQuiet(reading, limits))) {
+    return { readings: node, pending: before, cleared: [] };
+  }
   const pending = new Map<string, PendingLook>();
   const cleared: PendingLook[] = [];
   const readings: Reading[] = [];
@@ -74,6 +77,15 @@ export function lookAgain(
   const keys = new Set(node.readings.map(({ component, id, quantity }) => readingKey(component, id, quantity)));
   for (const [key, look] of before) if (!keys.has(key)) readings.push(expire(look, pending, key, nowMs));
   return { readings: { ...node, readings }, pending, cleared };
+}
+
+/** Nothing to look at twice, and nothing to take back: almost every reading of almost every look. */
+function isQuiet(reading: Reading, limits: NodeLimits): boolean {
+  const { state } = reading;
+  if (state.kind === 'missing') return true;
+  if (state.secondLook === 'awaiting') return false;
+  const limit = isThreshold(reading) ? hardLimitOf(reading, limits) : null;
+  return limit === null || state.value < limit;
 }
 
 /** The second sample does not come: the first one stays until the deadline, and counts from then on. */

@@ -64,11 +64,14 @@ export function settingsOf(settings: SafetySettings, node: string): NodeSettings
   return settings.nodes.get(node) ?? settings.defaults;
 }
 
+const NOTHING_SAID: GpuSettings = Object.freeze({ waive: Object.freeze([]), ignore: false });
+
 /** The configuration's word on a card, found by its UUID or by its PCI address. */
 export function gpuSettingsOf(
   node: NodeSettings,
   gpu: { readonly id: string; readonly pciAddress?: string },
 ): GpuSettings {
+  if (node.gpus.size === 0) return NOTHING_SAID;
   const found = node.gpus.get(gpu.id) ?? (gpu.pciAddress === undefined ? undefined : node.gpus.get(gpu.pciAddress));
-  return found ?? { waive: [], ignore: false };
+  return found ?? NOTHING_SAID;
 }

@@ -1,8 +1,9 @@
 // Everything the service knows, as one immutable value. Only decide() makes a new one.
 import type { NodeLimits } from './evaluate.ts';
+import type { Listing } from './events.ts';
 import type { Cooling, Trip } from './interlock.ts';
 import type { EndedLease, Lease, WorkloadInventory } from './lease.ts';
-import type { NodeWatch } from './node-readings.ts';
+import type { NodeWatch } from './node-watch.ts';
 import type { Action, Finding, SafetyResult, Unprotected } from './result.ts';
 import type { PendingLook } from './second-look.ts';
 import type { SafetySettings } from './settings.ts';
@@ -49,6 +50,14 @@ export interface SafetyState {
   /** Readings taken before this moment are stale. */
   readonly staleBeforeMs: number;
   readonly nodes: ReadonlyMap<string, NodeState>;
+  /** Nodes that nothing lists any more and that nothing runs on: not judged, and known when they come back. */
+  readonly nodesAside: ReadonlyMap<string, NodeState>;
+  /** Since when nodes have been off the lists, monotonic. */
+  readonly unlistedSinceMs: ReadonlyMap<string, number>;
+  /** What is wrong with the lists that nodes are found by. */
+  readonly finders: Pick<Listing, 'problems' | 'unread'>;
+  /** Nodes whose wall clock was found wrong. */
+  readonly skewedNodes: ReadonlySet<string>;
   readonly trips: ReadonlyMap<string, Trip>;
   readonly lastTrip: EndedTrip | null;
   /** Rises with every reset; nothing older than the last reset can act (I11). */
@@ -74,5 +83,5 @@ export interface SafetyState {
 
 /** All names that a request may use for a node: configured, or read at least once. */
 export function isKnownNode(state: SafetyState, node: string): boolean {
-  return state.nodes.has(node) || state.settings.nodes.has(node);
+  return state.nodes.has(node) || state.settings.nodes.has(node) || state.nodesAside.has(node);
 }

@@ -1,11 +1,14 @@
 // One step through the door, while it is being decided: the state so far, and what shall follow. Created by decide(),
 // handed to the steps of each kind of event, and never seen outside.
 
-import type { WorstMargin } from './evaluate.ts';
+import type { NodeLimits, WorstMargin } from './evaluate.ts';
 import type { DurableChange, Effect, EventData, Message, Moment } from './events.ts';
 import { invariant } from './invariant.ts';
+import type { Purpose } from './node-readings.ts';
+import type { NodeWatch } from './node-watch.ts';
+import type { NodeReadings } from './reading.ts';
 import type { SafetyResult } from './result.ts';
-import type { SafetyState } from './state.ts';
+import type { NodeState, SafetyState } from './state.ts';
 
 /** A trip of thousands of leases has thousands of reasons; the record names the first few. */
 const MOST_REASONS = 20;
@@ -13,10 +16,15 @@ const MOST_REASONS = 20;
 export class Step {
   state: SafetyState;
   readonly moment: Moment;
+  /** What was read last out of a node's watch in this step: one node is asked several times in a row. */
+  lastRead: { readonly watch: NodeWatch; readonly by: Readonly<Partial<Record<Purpose, NodeReadings>>> } | null = null;
+  /** The worst margins found while judging in this step, by watch, with the limits that they are margins to. */
+  readonly margins = new Map<NodeWatch, { readonly limits: NodeLimits; readonly margin: WorstMargin | null }>();
   readonly #effects: Effect[] = [];
   readonly #set: Record<string, unknown> = {};
   readonly #deleted = new Set<string>();
   readonly #why = new Set<string>();
+  #nodes = new Map<string, NodeState>();
   #isUrgent = false;
   #ids = 0;
 
@@ -32,6 +40,18 @@ export class Step {
   /** Replaces parts of the state. */
   change(parts: Partial<SafetyState>): void {
     this.state = { ...this.state, ...parts };
+  }
+
+  /**
+   * Replaces or adds one node. The step's own map takes it, copied once from the state's: a copy for each of a
+   * thousand nodes would be a million entries a tick. Whoever holds the step's `state.nodes` sees it change.
+   */
+  setNode(name: string, node: NodeState): void {
+    if (this.state.nodes !== this.#nodes) {
+      this.#nodes = new Map(this.state.nodes);
+      this.change({ nodes: this.#nodes });
+    }
+    this.#nodes.set(name, node);
   }
 
   /** A new id: the moment's own UUID first, then numbered ones. */

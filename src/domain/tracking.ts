@@ -1,15 +1,10 @@
 // How the readings of one source behave over time. A sample becomes the track's value only if it is a possible number,
 // not older than it may be, and not an impossible fall; a sensor or a source that only repeats itself is frozen. All
 // times are our monotonic clock's. What several sources together say of a node is node-readings.ts.
-import {
-  type MissingCause,
-  parseReading,
-  type RawReading,
-  readingKey,
-  type SourceReport,
-  type Witness,
-} from './reading.ts';
-import { powerOwner, powersOf, worstSamples } from './samples.ts';
+import { type MissingCause, parseReading, type RawReading, readingKey, type SourceReport } from './reading.ts';
+import { cutReport, excessOf, MOST_ENTRIES } from './report-bounds.ts';
+import { type KeyedReadings, keyedReadings, powerOwner, powersOf, worstSamples } from './samples.ts';
+import { meanOf, slowestPeriodMs, vouching, type WitnessWatch, watchWitness, witnessKey } from './witness.ts';
 
 /** Over 40 °C in 10 s is no physics; later samples may have moved in proportion. */
 export const IMPOSSIBLE_RISE_C = 40;
@@ -24,8 +19,6 @@ const FROZEN_PAIR_FROM_W = 50;
 const FROZEN_UNDER_LOAD_MS = 120_000;
 const FROZEN_UNDER_LOAD_RISE_W = 100;
 const MINUTE_MS = 60_000;
-/** How many update periods are remembered; their mean is the source's. */
-const MOST_PERIODS = 4;
 /** Power within 10 % counts as "did not fall": sensors are good to ±5 W, and a real stop at once halves it. */
 const POWER_FALL_RATIO = 0.9;
 
@@ -54,23 +47,14 @@ export interface Track {
   readonly pendingFallAtMs: number | null;
 }
 
-export interface WitnessWatch {
-  readonly name: string;
-  readonly value: number;
-  readonly changedAtMs: number;
-  readonly everChanged: boolean;
-  /** Stood still while a reading that it vouches for moved, or stands at 0: says nothing. */
-  readonly disqualified: boolean;
-  /** The last few observed update periods, ms; none while every look sees a change. */
-  readonly periodsMs: readonly number[];
-}
-
 /** One source of one node, followed over time. */
 export interface SourceWatch {
   readonly source: string;
   readonly lastReport: SourceReport;
   /** The last report that was an answer: who is listed there, what the hardware says of itself. */
   readonly lastAnswer: SourceReport | null;
+  /** Its readings with their keys. */
+  readonly keyed: KeyedReadings | null;
   readonly failure: { readonly cause: string; readonly detail: string; readonly sinceMs: number } | null;
   readonly tracks: ReadonlyMap<string, Track>;
   readonly witnesses: ReadonlyMap<string, WitnessWatch>;
@@ -79,9 +63,9 @@ export interface SourceWatch {
   /** Observed update period of a source with a witness, ms; only known when a look in between saw no change. */
   readonly updatePeriodMs: number | null;
   readonly lastLookAtMs: number;
+  /** Lines of series that are read and that could not be, since the start. */
+  readonly rejectedLines: number;
 }
-
-const witnessKey = (witness: Witness): string => (witness.of === 'source' ? '' : witness.of.gpu);
 
 /** What a new report makes of a source; `before` is null for the first. `staleAfterMs` bounds stamps and witnesses. */
 export function watchSource(
@@ -91,17 +75,20 @@ export function watchSource(
   cpuPowerW: number | null = null,
 ): SourceWatch {
   const failure = failureOf(before, report);
+  const rejectedLines = (before?.rejectedLines ?? 0) + (report.scrape?.rejectedLines ?? 0);
   if (failure) {
     return {
       source: report.source,
-      lastReport: report,
+      lastReport: failure.cause === 'bad-body' ? cutReport(report) : report,
       lastAnswer: before?.lastAnswer ?? null,
+      keyed: before?.keyed ?? null,
       failure: { ...failure, sinceMs: before?.failure?.sinceMs ?? report.finishedAtMs },
       tracks: before?.tracks ?? new Map(),
       witnesses: before?.witnesses ?? new Map(),
-      gpuSigns: report.gpuSigns.length > 0 ? report.gpuSigns : (before?.gpuSigns ?? []),
+      gpuSigns: report.gpuSigns.length > 0 ? report.gpuSigns.slice(0, MOST_ENTRIES) : (before?.gpuSigns ?? []),
       updatePeriodMs: before?.updatePeriodMs ?? null,
       lastLookAtMs: before?.lastLookAtMs ?? report.startedAtMs,
+      rejectedLines,
     };
   }
   const witnesses = new Map<string, WitnessWatch>();
@@ -110,33 +97,51 @@ export function watchSource(
     const lastLookAtMs = before?.lastLookAtMs ?? report.startedAtMs;
     witnesses.set(key, watchWitness(before?.witnesses.get(key), witness, report.startedAtMs, lastLookAtMs));
   }
-  // The slowest of them: a node's cards may be read by turns.
-  const periods = [...witnesses.values()].flatMap((witness) => meanOf(witness.periodsMs) ?? []);
-  const samples = worstSamples(report.readings);
+  const keyed = keyedReadings(report.readings, before?.keyed ?? null);
+  const samples = worstSamples(report.readings, keyed.keys);
   const powers = powersOf(samples);
   const tracks = new Map<string, Track>();
   for (const [key, raw] of samples) {
     const witness = vouching(witnesses, raw);
     const old = before?.tracks.get(key) ?? null;
     const atMs = sampleTime(raw, old, witness, report);
-    const besideW = powers.get(powerOwner(raw)) ?? (raw.component === 'cpu' ? cpuPowerW : null);
-    const powerW = raw.quantity === 'temperature' ? besideW : null;
+    const powerW = raw.quantity === 'temperature' ? powerBeside(raw, powers, cpuPowerW) : null;
     tracks.set(key, watchReading(old, raw, atMs, powerW, report, staleAfterMs));
   }
-  for (const [key, old] of before?.tracks ?? []) if (!tracks.has(key)) tracks.set(key, vanished(old));
+  keepVanished(tracks, before);
   freezePairs(tracks, witnesses, report.finishedAtMs);
   freezeByWitness(tracks, witnesses, before, report, staleAfterMs);
   return {
     source: report.source,
     lastReport: report,
     lastAnswer: report,
+    keyed,
     failure: null,
     tracks,
     witnesses,
     gpuSigns: report.gpuSigns,
-    updatePeriodMs: periods.length > 0 ? Math.max(...periods) : null,
+    updatePeriodMs: slowestPeriodMs(witnesses),
     lastLookAtMs: report.startedAtMs,
+    rejectedLines,
   };
+}
+
+/** The power of what a temperature is of, W, in the same report; a CPU's perhaps in another source's. */
+function powerBeside(raw: RawReading, powers: ReadonlyMap<string, number>, cpuPowerW: number | null): number | null {
+  return powers.get(powerOwner(raw)) ?? (raw.component === 'cpu' ? cpuPowerW : null);
+}
+
+/**
+ * What the answer no longer tells is missing, not gone. Where names never come back (a counter in each of them), the
+ * oldest are let go: what must be read is remembered by card and by count, not here.
+ */
+function keepVanished(tracks: Map<string, Track>, before: SourceWatch | null): void {
+  if (!before) return;
+  const gone: [string, Track][] = [];
+  for (const [key, old] of before.tracks) if (!tracks.has(key)) gone.push([key, old]);
+  const room = MOST_ENTRIES - tracks.size;
+  if (gone.length > room) gone.sort(([, a], [, b]) => b.atMs - a.atMs).splice(room);
+  for (const [key, old] of gone) tracks.set(key, vanished(old));
 }
 
 /**
@@ -145,31 +150,16 @@ export function watchSource(
  */
 function failureOf(before: SourceWatch | null, report: SourceReport): { cause: string; detail: string } | null {
   if (report.outcome.kind === 'failed') return { cause: report.outcome.cause, detail: report.outcome.detail };
-  const families = new Set([...(before?.tracks.values() ?? [])].map(({ raw }) => familyOf(raw)));
-  if (families.size > 0 && !report.readings.some((raw) => !raw.informational && families.has(familyOf(raw)))) {
+  const excess = excessOf(report);
+  if (excess) return { cause: 'bad-body', detail: excess };
+  const families: RawReading[] = [];
+  const isKnown = (raw: RawReading): boolean =>
+    families.some(({ component, quantity }) => component === raw.component && quantity === raw.quantity);
+  for (const { raw } of before?.tracks.values() ?? []) if (!isKnown(raw)) families.push(raw);
+  if (families.length > 0 && !report.readings.some((raw) => !raw.informational && isKnown(raw))) {
     return { cause: 'empty', detail: 'the source answered without any of the readings that it gave before' };
   }
   return null;
-}
-
-const familyOf = (raw: RawReading): string => `${raw.component}/${raw.quantity}`;
-
-function watchWitness(
-  old: WitnessWatch | undefined,
-  witness: Witness,
-  atMs: number,
-  lastLookAtMs: number,
-): WitnessWatch {
-  const { name, value } = witness;
-  if (!old) return { name, value, changedAtMs: atMs, everChanged: false, disqualified: value === 0, periodsMs: [] };
-  if (value === old.value) return old;
-  // Only a look in between that saw no change proves that the source is slower than we look. The mean of a few periods,
-  // since each is off by up to one look: 30 s, looked at every 10 s, may show as 20 and 40.
-  const gapMs = atMs - old.changedAtMs;
-  const sawPause = lastLookAtMs > old.changedAtMs;
-  const isQuick = !sawPause && gapMs < (meanOf(old.periodsMs) ?? Infinity);
-  const periodsMs = sawPause ? [...old.periodsMs, gapMs].slice(-MOST_PERIODS) : isQuick ? [] : old.periodsMs;
-  return { name, value, changedAtMs: atMs, everChanged: true, disqualified: value === 0, periodsMs };
 }
 
 /**
@@ -188,6 +178,8 @@ function missing(old: Track | null, raw: RawReading, cause: MissingCause, detail
   const base = old ?? EMPTY_TRACK;
   return { ...base, raw, state: { kind: 'missing', cause, detail } };
 }
+
+const VALID: Track['state'] = Object.freeze({ kind: 'valid' });
 
 const EMPTY_TRACK: Omit<Track, 'raw' | 'state'> = {
   hasValue: false,
@@ -236,7 +228,7 @@ function watchReading(
     return {
       ...EMPTY_TRACK,
       raw,
-      state: { kind: 'valid' },
+      state: VALID,
       hasValue: true,
       value,
       atMs,
@@ -248,7 +240,7 @@ function watchReading(
   }
   if (atMs < old.atMs || (atMs === old.atMs && value === old.value)) {
     // The same sample again, or an older one: it says nothing new, and a fall that waits for a newer one goes on waiting.
-    return old.pendingFallAtMs === null ? { ...old, raw, state: { kind: 'valid' } } : { ...old, raw };
+    return old.pendingFallAtMs === null ? { ...old, raw, state: VALID } : { ...old, raw };
   }
 
   const isTemperature = raw.quantity === 'temperature';
@@ -263,11 +255,11 @@ function watchReading(
     }
   }
   const isUnchanged = value === old.value;
-  const powers = isUnchanged ? withPower(old.powers, atMs, powerW) : withPower([], atMs, powerW);
+  const powers = withPower(isUnchanged ? old.powers : EMPTY_TRACK.powers, atMs, powerW);
   const unchangedSinceMs = isUnchanged ? old.unchangedSinceMs : atMs;
   return {
     raw,
-    state: { kind: 'valid' },
+    state: VALID,
     hasValue: true,
     value,
     atMs,
@@ -297,11 +289,6 @@ function isStuckUnderLoad(isTemperature: boolean, sinceMs: number, atMs: number,
   const first = meanOf(powers.filter(inFirst).map(({ powerW }) => powerW));
   const second = meanOf(powers.filter((sample) => !inFirst(sample)).map(({ powerW }) => powerW));
   return first !== null && second !== null && second - first >= FROZEN_UNDER_LOAD_RISE_W;
-}
-
-function meanOf(values: readonly number[]): number | null {
-  if (values.length === 0) return null;
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 const frozen = (track: Track, detail: string): Track => ({
@@ -341,12 +328,13 @@ function freezeByWitness(
 ): void {
   for (const [key, witness] of witnesses) {
     if (witness.disqualified) continue;
+    const standsForMs = report.startedAtMs - witness.changedAtMs;
+    if (witness.everChanged && standsForMs < staleAfterMs) continue;
     const vouched = [...tracks].filter(([, track]) => key === '' || track.raw.id === key);
     if (!witness.everChanged && vouched.some(([name, track]) => hasMoved(before?.tracks.get(name), track))) {
       witnesses.set(key, { ...witness, disqualified: true });
       continue;
     }
-    const standsForMs = report.startedAtMs - witness.changedAtMs;
     if (standsForMs < staleAfterMs) continue;
     for (const [name, track] of vouched) {
       if (track.state.kind !== 'valid') continue;
@@ -364,10 +352,4 @@ function hasMoved(before: Track | undefined, track: Track): boolean {
 /** The witness that vouches for a reading, if one does. */
 export function witnessOf(watch: SourceWatch, raw: RawReading): WitnessWatch | null {
   return vouching(watch.witnesses, raw);
-}
-
-/** A device's own witness first, else the source's; one that says nothing vouches for nothing. */
-function vouching(witnesses: ReadonlyMap<string, WitnessWatch>, raw: RawReading): WitnessWatch | null {
-  const usable = [witnesses.get(raw.id ?? ''), witnesses.get('')].filter((witness) => witness?.disqualified === false);
-  return usable[0] ?? null;
 }

@@ -1,7 +1,7 @@
 // One answer out of findings: for everything, for the nodes asked about, or for the holder of a lease.
 import { interlockFindings, viewInterlock } from './interlock.ts';
 import { isLeaseOn, type Lease } from './lease.ts';
-import { type Finding, resultOf, type SafetyResult, type Unprotected } from './result.ts';
+import { type Finding, MOST_FINDINGS, resultOf, type SafetyResult, type Unprotected } from './result.ts';
 import { settingsOf } from './settings.ts';
 import type { NodeState, SafetyState } from './state.ts';
 
@@ -9,13 +9,22 @@ export type Scope = SafetyResult['scope'];
 
 export const scopeOf = (nodes: readonly string[] | null): Scope => (nodes ? { kind: 'nodes', nodes } : { kind: 'all' });
 
-export const isIn =
-  (scope: Scope) =>
-  (node: string): boolean =>
-    scope.kind === 'all' || scope.nodes.includes(node);
+/** Whether a node is in a scope; to be made once and asked of many. */
+export function isIn(scope: Scope): (node: string) => boolean {
+  if (scope.kind === 'all') return () => true;
+  const names = new Set(scope.nodes);
+  return (node) => names.has(node);
+}
 
-function coolings(state: SafetyState): [string, NodeState['cooling']][] {
-  return [...state.nodes].map(([name, node]) => [name, node.cooling]);
+/** The nodes asked about that are known. */
+function nodesIn(state: SafetyState, scope: Scope): readonly NodeState[] {
+  if (scope.kind === 'all') return [...state.nodes.values()];
+  const [first, ...others] = scope.nodes;
+  // One node of a thousand is asked about often; several keep the order of the state.
+  const only = first !== undefined && others.length === 0 ? state.nodes.get(first) : undefined;
+  if (only) return [only];
+  const asked = isIn(scope);
+  return [...state.nodes].flatMap(([name, node]) => (asked(name) ? [node] : []));
 }
 
 /** What one of our answers is made of, once its findings are known. */
@@ -29,18 +38,21 @@ export function compose(
   const asked = isIn(scope);
   const trips = [...state.trips.values()];
   const { settings } = state;
-  const own = interlockFindings(trips, coolings(state), asked, moment.elapsedMs, settings.intervalMs);
   const unprotected: Unprotected[] = [...(extra.unprotected ?? [])];
   const profiles = new Set<string>();
-  for (const [name, node] of state.nodes) {
-    if (!asked(name)) continue;
-    unprotected.push(...node.unprotected);
+  const cooling: [string, NodeState['cooling']][] = [];
+  for (const node of nodesIn(state, scope)) {
+    const name = node.watch.node;
+    if (node.cooling) cooling.push([name, node.cooling]);
+    // An answer carries so many at most.
+    if (unprotected.length < MOST_FINDINGS) unprotected.push(...node.unprotected);
     profiles.add(settingsOf(settings, name).profile);
   }
+  const own = interlockFindings(trips, cooling, asked, moment.elapsedMs, settings.intervalMs);
   return resultOf([...findings, ...own], {
     scope,
     unprotected,
-    interlock: viewInterlock(trips, coolings(state), asked),
+    interlock: viewInterlock(trips, cooling, asked),
     simulated: settings.simulated,
     sequence: state.sequence,
     wallMs: moment.wallMs,
@@ -52,8 +64,8 @@ export function compose(
 
 /** The findings that stand for the nodes asked about, from their last evaluation. */
 export function standingFindings(state: SafetyState, scope: Scope): Finding[] {
-  const asked = isIn(scope);
-  return [...state.nodes].flatMap(([name, node]) => (asked(name) ? node.findings : []));
+  if (scope.kind === 'all') return [...state.nodes.values()].flatMap((node) => node.findings);
+  return [...new Set(scope.nodes)].flatMap((name) => state.nodes.get(name)?.findings ?? []);
 }
 
 /** What a lease's holder must do now. */
@@ -87,7 +99,8 @@ function untouchedNodes(state: SafetyState, lease: Lease): readonly string[] | n
   const tripped = [...state.trips.values()].flatMap(({ scope }) => (scope.kind === 'nodes' ? scope.nodes : []));
   if (tripped.length === 0) return null;
   const isThere = (node: string): boolean => isLeaseOn(lease, node, state.inventory, state.settings.localNode);
-  return [...state.nodes.keys()].filter((node) => !tripped.includes(node) || isThere(node));
+  const isTripped = isIn({ kind: 'nodes', nodes: tripped });
+  return [...state.nodes.keys()].filter((node) => !isTripped(node) || isThere(node));
 }
 
 export const isReduction = (finding: Finding): boolean => finding.action === 'REDUCE_INTENSITY';

@@ -80,7 +80,7 @@ export async function metricsText(state: SafetyState, context: MetricsContext, t
   }
   fillInterlock(state, gauge);
   await fillReadings(state, context, gauge);
-  fillSources(state, now, gauge);
+  fillSources(state, now, gauge, counter);
   const available = gauge('actuator_available', '1 while the actuator can stop workloads', ['actuator']);
   for (const [name, actuator] of state.actuators) available.set({ actuator: name }, actuator.available ? 1 : 0);
 
@@ -92,6 +92,7 @@ export async function metricsText(state: SafetyState, context: MetricsContext, t
   return registry.metrics();
 }
 
+type MakeCounter = <Label extends string>(name: string, help: string, labelNames: readonly Label[]) => Counter<Label>;
 type MakeGauge = <Label extends string>(name: string, help: string, labelNames: readonly Label[]) => Gauge<Label>;
 
 function fillInterlock(state: SafetyState, gauge: MakeGauge): void {
@@ -131,13 +132,25 @@ async function fillReadings(state: SafetyState, { now, pause }: MetricsContext, 
 
 const LIMIT_NAMES: Readonly<Record<string, string>> = { warning: 'warning', hardStop: 'hard-stop', max: 'maximum' };
 
-function fillSources(state: SafetyState, now: Now, gauge: MakeGauge): void {
+function fillSources(state: SafetyState, now: Now, gauge: MakeGauge, counter: MakeCounter): void {
   const up = gauge('source_up', '1 while the source answers', ['node', 'source']);
   const age = gauge('source_age_seconds', 'Since the source last answered', ['node', 'source']);
+  const latency = gauge('source_latency_seconds', 'Of the last scrape of a source over the network', [
+    'node',
+    'source',
+  ]);
+  const rejected = counter(
+    'source_rejected_lines_total',
+    'Lines of series that are read and that could not be, since the start',
+    ['node', 'source'],
+  );
   for (const { watch } of state.nodes.values()) {
     for (const source of watch.sources.values()) {
       const labels = { node: watch.node, source: source.source };
       up.set(labels, source.failure ? 0 : 1);
+      const { scrape } = source.lastReport;
+      if (scrape) latency.set(labels, scrape.tookMs / 1000);
+      if (scrape || source.rejectedLines > 0) rejected.inc(labels, source.rejectedLines);
       if (source.lastAnswer) age.set(labels, Math.max(0, now.elapsedMs - source.lastAnswer.finishedAtMs) / 1000);
     }
   }

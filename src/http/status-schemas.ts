@@ -104,6 +104,26 @@ export const SourceStatusSchema = component(
     lastSuccessAgeSeconds: orNull(seconds('null: it has not answered since the start')),
     failure: orNull(Type.Object({ cause: Type.String(), detail: Type.String(), seconds: seconds('Since it began') })),
     updatePeriodSeconds: orNull(seconds('Observed, where the source is slower than it is read')),
+    oldestReadingAgeSeconds: orNull(seconds('Age of the oldest sample that counts; null: none counts')),
+    scrape: orNull(
+      Type.Object(
+        {
+          url: Type.String(),
+          latencySeconds: seconds('From the request to the last byte'),
+          bytes: Type.Integer({ description: 'After decompression' }),
+          samples: Type.Integer({ description: 'Of series that are read' }),
+          rejectedLines: Type.Integer({ description: 'Lines of such series that could not be read, since the start' }),
+          clockAheadSeconds: orNull(
+            Type.Number({ description: 'Its wall clock against ours; null: it does not tell' }),
+          ),
+          rejected: Type.Optional(
+            Type.Array(Type.String(), { description: 'The first lines of the last scrape; for operators only' }),
+          ),
+          excerpt: Type.Optional(Type.String({ description: 'How an error began; for operators only' })),
+        },
+        { description: 'The last scrape, of a source that is asked over the network' },
+      ),
+    ),
     notes: Type.Array(Type.String()),
   }),
 );
@@ -160,6 +180,13 @@ export const StatusSchema = component(
     unleased: Type.Array(
       Type.Object({ kind: enumOf(['pod', 'process-group']), node: Type.String(), name: Type.String() }),
       { description: 'Workloads that run without a lease' },
+    ),
+    discovery: Type.Object(
+      {
+        problems: Type.Array(Type.Object({ origin: Type.String(), detail: Type.String() })),
+        unread: Type.Array(Type.String(), { description: 'Lists that have not been read once since the start' }),
+      },
+      { description: 'What is wrong with the lists that nodes and targets are found by' },
     ),
     sources: Type.Array(ref(SourceStatusSchema)),
     actuators: mapOf(Type.Object({ available: Type.Boolean(), detail: Type.String() })),

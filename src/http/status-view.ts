@@ -6,8 +6,8 @@ import { limitConflicts } from '../domain/conflicts.ts';
 import { cardTemperatureC } from '../domain/constraints.ts';
 import type { NodeLimits } from '../domain/evaluate.ts';
 import { coolingLeftSeconds } from '../domain/interlock.ts';
+import { isLive } from '../domain/lease-places.ts';
 import { readNode } from '../domain/node-readings.ts';
-import { isLive } from '../domain/node-step.ts';
 import { parseReading, type RawReading, type Reading, unitOf } from '../domain/reading.ts';
 import type { InterlockView } from '../domain/result.ts';
 import { gpuSettingsOf, settingsOf } from '../domain/settings.ts';
@@ -28,6 +28,8 @@ export interface About {
   readonly lastTickTookMs: number | null;
   readonly effectiveFastIntervalMs: number;
   readonly journal: JournalView;
+  /** The asker may see what an exporter's error says: it may hold secrets. */
+  readonly isOperator: boolean;
 }
 
 /** The whole status; `nodes` narrows it to some of them. */
@@ -62,11 +64,12 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
     },
     nodes: views,
     unprotected: views.flatMap((view) => view.unprotected),
-    conflicts: limitConflicts(state).filter(({ node }) => !nodes || nodes.includes(node)),
+    conflicts: limitConflicts(state, nodes),
     leases: [...state.leases.values()].map((lease) => leaseView(lease, now)),
     unleased: unleasedOf(state, nodes),
+    discovery: { problems: [...state.finders.problems], unread: [...state.finders.unread] },
     sources: shown.flatMap(({ watch }) =>
-      [...watch.sources.values()].map((source) => sourceStatusOf(watch.node, source, now)),
+      [...watch.sources.values()].map((source) => sourceStatusOf(watch.node, source, now, about.isOperator)),
     ),
     actuators: Object.fromEntries(state.actuators),
     journal: {
@@ -178,28 +181,31 @@ function informationalOf(source: SourceWatch, now: Now): ReadingStatus[] {
 /** The limits that a reading is judged by; `null` where it has none. */
 function limitsFor(reading: Reading, { constraints, slowdownC }: NodeLimits): ReadingStatus['limits'] | null {
   const { gpu, cpu, system } = constraints;
-  switch (`${reading.component}/${reading.quantity}`) {
-    case 'gpu/temperature':
-      return cardTemperatureC(gpu.temperatureC, slowdownC.get(reading.id ?? ''));
-    case 'gpu/power':
-      return gpu.powerW;
-    case 'gpu/memory':
-      return gpu.memoryRatio;
-    case 'cpu/temperature':
-      return cpu.temperatureC;
-    case 'cpu/utilization':
-      return cpu.utilizationRatio;
-    case 'memory/memory':
-      return system.memoryRatio;
-    case 'system/total-power':
-      return system.powerW;
-    default:
-      return null;
+  const { component, id, quantity } = reading;
+  switch (component) {
+    case 'gpu':
+      if (quantity === 'temperature') return cardTemperatureC(gpu.temperatureC, slowdownC.get(id ?? ''));
+      if (quantity === 'power') return gpu.powerW;
+      return quantity === 'memory' ? gpu.memoryRatio : null;
+    case 'cpu':
+      if (quantity === 'temperature') return cpu.temperatureC;
+      return quantity === 'utilization' ? cpu.utilizationRatio : null;
+    case 'memory':
+      return quantity === 'memory' ? system.memoryRatio : null;
+    case 'system':
+      return quantity === 'total-power' ? system.powerW : null;
   }
 }
 
-function sourceStatusOf(node: string, source: SourceWatch, now: Now): Told<typeof SourceStatusSchema> {
+function sourceStatusOf(
+  node: string,
+  source: SourceWatch,
+  now: Now,
+  isOperator: boolean,
+): Told<typeof SourceStatusSchema> {
   const { failure, lastAnswer, updatePeriodMs } = source;
+  const valid = [...source.tracks.values()].filter((track) => track.state.kind === 'valid' && track.hasValue);
+  const oldestMs = valid.length === 0 ? null : Math.min(...valid.map(({ atMs }) => atMs));
   return {
     node,
     source: source.source,
@@ -211,7 +217,29 @@ function sourceStatusOf(node: string, source: SourceWatch, now: Now): Told<typeo
       seconds: secondsSince(failure.sinceMs, now),
     },
     updatePeriodSeconds: updatePeriodMs === null ? null : updatePeriodMs / 1000,
+    oldestReadingAgeSeconds: oldestMs === null ? null : secondsSince(oldestMs, now),
+    scrape: scrapeStatusOf(source, isOperator),
     notes: source.lastReport.notes,
+  };
+}
+
+function scrapeStatusOf(
+  { lastReport, rejectedLines }: SourceWatch,
+  isOperator: boolean,
+): Told<typeof SourceStatusSchema>['scrape'] {
+  const { scrape, outcome } = lastReport;
+  if (!scrape) return null;
+  const { url, tookMs, bytes, samples, sourceWallAheadMs, rejected } = scrape;
+  const excerpt = outcome.kind === 'failed' ? outcome.excerpt : undefined;
+  return {
+    url,
+    latencySeconds: Math.round(tookMs) / 1000,
+    bytes,
+    samples,
+    rejectedLines,
+    clockAheadSeconds: sourceWallAheadMs === null ? null : Math.round(sourceWallAheadMs) / 1000,
+    ...(isOperator && rejected.length > 0 && { rejected: [...rejected] }),
+    ...(isOperator && excerpt !== undefined && { excerpt }),
   };
 }
 

@@ -41,6 +41,11 @@ t.test(
       'a lost card',
     );
     t.equal(
+      secondsUntilTrip((world) => Object.assign(world.node, { cpuC: null })),
+      40,
+      'a lost CPU sensor: which of its chips told the temperature before makes no difference',
+    );
+    t.equal(
       secondsUntilTrip((world) => Object.assign(world.node, { fails: true })),
       70,
     );

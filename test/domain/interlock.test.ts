@@ -47,6 +47,8 @@ const events: Record<EventKind, (world: DomainWorld) => unknown> = {
     world.submit({ kind: 'forget-requested', node: NODE, gpu: GPU_A, reason: 'sold', by: 'ada' }),
   inventoried: (world) => world.inventory(),
   'journal-reported': (world) => world.submit({ kind: 'journal-reported', ok: false, detail: 'ENOSPC' }),
+  'nodes-listed': (world) =>
+    world.submit({ kind: 'nodes-listed', listing: { nodes: new Set([NODE]), sources: new Map(), problems: [], unread: [] } }),
   started: (world) => world.submit({ kind: 'started' }),
 };
 
@@ -66,6 +68,7 @@ const TABLE: Record<InterlockState, Row> = {
     'forget-requested': 'clear, forget-refused',
     inventoried: 'clear',
     'journal-reported': 'clear',
+    'nodes-listed': 'clear',
     started: 'clear',
   },
   cooling: {
@@ -82,6 +85,7 @@ const TABLE: Record<InterlockState, Row> = {
     'forget-requested': 'cooling, forget-refused',
     inventoried: 'cooling',
     'journal-reported': 'cooling',
+    'nodes-listed': 'cooling',
     started: 'cooling',
   },
   tripped: {
@@ -98,6 +102,7 @@ const TABLE: Record<InterlockState, Row> = {
     'forget-requested': 'tripped, forget-refused',
     inventoried: 'tripped',
     'journal-reported': 'tripped',
+    'nodes-listed': 'tripped',
     started: 'tripped, orders a stop',
   },
 };

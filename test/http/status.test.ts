@@ -1,5 +1,6 @@
 import t from 'tap';
 import { limitConflicts } from '../../src/domain/conflicts.ts';
+import { EMPTY_REPORT } from '../../src/domain/reading.ts';
 import { statusOf } from '../../src/http/status-view.ts';
 import { DomainWorld, GPU_A, nodeSettings, worldSettings } from '../support/domain-world.ts';
 import { INTERVAL_MS, NODE, startApp } from '../support/test-app.ts';
@@ -9,6 +10,7 @@ const ABOUT = {
   lastTickTookMs: 120,
   effectiveFastIntervalMs: 2_000,
   journal: { ok: true, lastError: null, sizeBytes: 10, pending: 0 },
+  isOperator: false,
 };
 const viewOf = (world: DomainWorld) =>
   statusOf(world.state, { elapsedMs: world.elapsedMs, wallMs: world.wallMs }, ABOUT);
@@ -164,4 +166,39 @@ t.test('statusOf() is a pure view: it tells ages by the moment it is given', asy
   t.match(first, { evaluation: { lastTickAgeSeconds: 2.5, lastTickTookSeconds: 0.12 } });
   const early = { elapsedMs: world.elapsedMs - 10, wallMs: world.wallMs };
   t.equal(statusOf(world.state, early, ABOUT).evaluation.lastTickAgeSeconds, 0, 'no age is negative');
+});
+
+t.test('statusOf() tells how each scrape went; what an exporter said in an error is for operators', async (t) => {
+  const world = DomainWorld.running();
+  const scrape = {
+    url: 'http://10.0.0.7:9400/metrics',
+    tookMs: 12.4,
+    bytes: 7_544,
+    samples: 20,
+    rejectedLines: 2,
+    rejected: ['line 7: no value: DCGM_FI_DEV_GPU_TEMP{gpu="0"}'],
+    sourceWallAheadMs: 1_500,
+  };
+  const base = { ...EMPTY_REPORT, source: scrape.url, node: NODE, scrape };
+  world.others = [(atMs) => ({ ...base, startedAtMs: atMs, finishedAtMs: atMs, outcome: { kind: 'answered' } })];
+  world.run(20);
+  const find = (isOperator: boolean) => {
+    const now = { elapsedMs: world.elapsedMs, wallMs: world.wallMs };
+    return statusOf(world.state, now, { ...ABOUT, isOperator }).sources.find(({ source }) => source === scrape.url);
+  };
+  const told = {
+    url: scrape.url,
+    latencySeconds: 0.012,
+    bytes: 7_544,
+    samples: 20,
+    rejectedLines: 4,
+    clockAheadSeconds: 1.5,
+  };
+  t.same(find(false)?.scrape, told, 'lines are counted from the start on');
+  t.same(find(true)?.scrape, { ...told, rejected: scrape.rejected });
+  const outcome = { kind: 'failed', cause: 'bad-status', detail: 'answered 500', excerpt: 'token=abc' } as const;
+  world.others = [(atMs) => ({ ...base, startedAtMs: atMs, finishedAtMs: atMs, outcome })];
+  world.run(10);
+  t.notMatch(JSON.stringify(find(false)), /abc/);
+  t.equal(find(true)?.scrape?.excerpt, 'token=abc');
 });

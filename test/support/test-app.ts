@@ -135,7 +135,7 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
   };
   const monitor = new Monitor({
     clock,
-    sources: [rig],
+    sources: () => [rig],
     supervisor: () => supervisor,
     intervalMs: INTERVAL_MS,
     fastIntervalMs: 2_000,

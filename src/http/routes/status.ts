@@ -1,6 +1,7 @@
 // Everything that is known, at once.
 import Type from 'typebox';
 import { isKnownNode } from '../../domain/state.ts';
+import { callerOf } from '../callers.ts';
 import type { App, AppParts } from '../parts.ts';
 import { refusal } from '../refusal.ts';
 import { json, ref, StatusSchema } from '../schemas.ts';
@@ -33,7 +34,8 @@ export function addStatusRoute(app: App, { supervisor, monitor, clock, version, 
       const unknown = nodes?.filter((node) => !isKnownNode(state, node)) ?? [];
       if (unknown.length > 0) throw refusal({ kind: 'unknown-nodes', nodes: unknown }, 'read the status');
       const { lastTickTookMs, effectiveFastIntervalMs } = monitor;
-      const about = { version, lastTickTookMs, effectiveFastIntervalMs, journal: journalHealth() };
+      const isOperator = callerOf(request).role === 'operator';
+      const about = { version, lastTickTookMs, effectiveFastIntervalMs, journal: journalHealth(), isOperator };
       return statusOf(state, clock.now(), about, nodes);
     },
   });

@@ -1,0 +1,124 @@
+// Which nodes there are, where something finds them (a file, a registry, Kubernetes): listed nodes are watched; one that
+// is listed no longer is gone only if nothing runs there and nothing is stopped there, and then only after a while, since
+// lists lose entries for a moment. Gone means set aside, never forgotten: its cards are still known when it comes back.
+import type { Listing } from './events.ts';
+import { covers } from './interlock.ts';
+import { isLive } from './lease-places.ts';
+import { newNode } from './node-step.ts';
+import type { Finding } from './result.ts';
+import { settingsOf } from './settings.ts';
+import type { NodeState, SafetyState } from './state.ts';
+import type { Step } from './step.ts';
+import type { SourceWatch } from './tracking.ts';
+
+/** For how long a node may be off the lists before it is set aside. */
+export const UNLISTED_FOR_MS = 60_000;
+
+/** Takes a list: new nodes are watched from now on, sources that are gone for good are dropped. */
+export function takeListing(step: Step, listing: Listing): void {
+  const nodes = new Map(step.state.nodes);
+  const aside = new Map(step.state.nodesAside);
+  const unlistedSinceMs = new Map<string, number>();
+  for (const name of listing.nodes) {
+    if (nodes.has(name)) continue;
+    nodes.set(name, aside.get(name) ?? newNode(step.state, name));
+    if (!aside.delete(name)) continue;
+    step.tell({ name: 'node-listed', node: name, message: `${name} is listed again and watched` });
+  }
+  for (const [name, node] of nodes) {
+    if (!listing.nodes.has(name)) {
+      unlistedSinceMs.set(name, step.state.unlistedSinceMs.get(name) ?? step.nowMs);
+      continue;
+    }
+    const sources = keptSources(step, node, listing.sources.get(name) ?? new Set());
+    if (sources) nodes.set(name, { ...node, watch: { ...node.watch, sources } });
+  }
+  const { problems, unread } = listing;
+  step.change({ nodes, nodesAside: aside, unlistedSinceMs, finders: { problems, unread } });
+}
+
+/**
+ * A source that is off the list: an exporter's pod that moved. Its last readings count like those of one that fails, so
+ * it goes when they are stale; one that never answered goes at once, or it would refuse starts for ever.
+ */
+function keptSources(
+  step: Step,
+  node: NodeState,
+  listed: ReadonlySet<string>,
+): ReadonlyMap<string, SourceWatch> | null {
+  const { staleAfterMs } = settingsOf(step.state.settings, node.watch.node);
+  const isKept = ({ source, lastAnswer }: SourceWatch): boolean =>
+    listed.has(source) || (lastAnswer !== null && step.nowMs - lastAnswer.startedAtMs <= staleAfterMs);
+  const kept = [...node.watch.sources].filter(([, source]) => isKept(source));
+  return kept.length === node.watch.sources.size ? null : new Map(kept);
+}
+
+/** Sets aside what has been off the lists for long enough, and takes back what a workload turned up on. */
+export function settleListing(step: Step): void {
+  const { unlistedSinceMs, nodesAside } = step.state;
+  for (const [name, sinceMs] of unlistedSinceMs) {
+    if (step.nowMs - sinceMs < UNLISTED_FOR_MS || !step.state.nodes.has(name) || mustStay(step.state, name)) continue;
+    setAside(step, name);
+  }
+  for (const name of nodesAside.keys()) if (mustStay(step.state, name)) takeBack(step, name);
+}
+
+/** A node where something runs, or is stopped, is missing, not gone. */
+function mustStay(state: SafetyState, name: string): boolean {
+  if (isLive(state, name)) return true;
+  return [...state.trips.values()].some((trip) => covers(trip.scope, name));
+}
+
+function setAside(step: Step, name: string): void {
+  const nodes = new Map(step.state.nodes);
+  const node = nodes.get(name);
+  if (!node) return;
+  nodes.delete(name);
+  step.change({ nodes, nodesAside: new Map(step.state.nodesAside).set(name, node) });
+  const message = `${name} is listed no longer and nothing runs there: it is set aside, its cards stay known`;
+  step.tell({ name: 'node-unlisted', node: name, message }, 'warn');
+}
+
+function takeBack(step: Step, name: string): void {
+  const aside = new Map(step.state.nodesAside);
+  const node = aside.get(name);
+  if (!node) return;
+  aside.delete(name);
+  step.change({ nodes: new Map(step.state.nodes).set(name, node), nodesAside: aside });
+  const message = `A workload runs on ${name}, which is not listed: it is watched again, as far as that goes`;
+  step.tell({ name: 'node-listed', node: name, message }, 'warn');
+}
+
+/** Nodes that a start is asked for, or that workloads run on, and that nothing watches; and lists nobody has read. */
+export function unmonitoredFindings(state: SafetyState, asked: readonly string[] | null): Finding[] {
+  const names = new Set(asked ?? []);
+  const unread = asked === null ? state.finders.unread.map(unreadFinding) : [];
+  for (const { node } of state.inventory.workloads) if (asked === null || asked.includes(node)) names.add(node);
+  const unmonitored = [...names].sort().flatMap((node) => {
+    if (state.nodes.has(node)) return [];
+    const why = state.nodesAside.has(node) ? 'is listed no longer' : 'is not configured and not found';
+    return [
+      {
+        code: 'node-unmonitored' as const,
+        level: 'refusal' as const,
+        node,
+        component: 'monitor' as const,
+        action: 'WAIT_COOLDOWN' as const,
+        message: `${node} ${why}, so nothing watches its hardware`,
+      },
+    ];
+  });
+  return [...unread, ...unmonitored];
+}
+
+/** A list that was never read may name a node that burns. */
+function unreadFinding(origin: string): Finding {
+  return {
+    code: 'node-unmonitored',
+    level: 'refusal',
+    component: 'monitor',
+    id: origin,
+    action: 'WAIT_COOLDOWN',
+    message: `The list of targets of ${origin} has not been read since this service started`,
+  };
+}

@@ -1,0 +1,187 @@
+// Nodes that something finds: watched when they are listed, missing when they are off the list and something runs there,
+// set aside when nothing does; and what is remembered of them.
+import t from 'tap';
+import { UNLISTED_FOR_MS } from '../../src/domain/listing.ts';
+import type { SourceReport } from '../../src/domain/reading.ts';
+import { EMPTY_REPORT } from '../../src/domain/reading.ts';
+import type { LiveWorkload } from '../../src/domain/stop.ts';
+import { codesOf, DomainWorld, NODE, worldSettings } from '../support/domain-world.ts';
+import { OTHER_NODE, twoNodes } from '../support/two-nodes.ts';
+
+const GPU_C = 'GPU-cccccccc-0000-4000-8000-000000000000';
+const pod: LiveWorkload = { kind: 'pod', node: OTHER_NODE, name: 'gpu/train-7' };
+
+/** A configured node and a found one, both read. */
+function foundWorld(): DomainWorld {
+  const world = new DomainWorld(worldSettings(), twoNodes());
+  world.inventory([], true);
+  list(world, [NODE, OTHER_NODE]);
+  world.run(20);
+  world.effects = [];
+  return world;
+}
+
+function list(world: DomainWorld, nodes: readonly string[], source = 'fake', unread: string[] = []): void {
+  const sources = new Map(nodes.map((node) => [node, new Set([source])]));
+  world.submit({ kind: 'nodes-listed', listing: { nodes: new Set(nodes), sources, problems: [], unread } });
+}
+
+/** Off the list, and not read any more. */
+function unlist(world: DomainWorld): void {
+  delete world.nodes[OTHER_NODE];
+  list(world, [NODE]);
+}
+
+t.test('takeListing() watches a found node from the moment it is listed, read or not', async (t) => {
+  const world = DomainWorld.running();
+  list(world, [NODE, 'found']);
+  t.equal(world.run(10).safe, false);
+  t.ok(world.codes.includes('reading-missing cpu//temperature'), 'nothing has been read of it');
+  t.match(world.preflight({ nodes: [NODE] }).result, { safe: true }, 'the other node is not held up');
+});
+
+t.test('settleListing() sets a node aside after a minute off the lists when nothing runs there', async (t) => {
+  const world = foundWorld();
+  unlist(world);
+  world.run(UNLISTED_FOR_MS / 1000 - 10);
+  t.equal(world.result.safe, false, 'until then it is missing');
+  world.run(20);
+  t.equal(world.result.safe, true);
+  t.equal(world.told('node-unlisted').length, 1);
+  t.ok(codesOf(world.preflight({ nodes: [OTHER_NODE] }).result.findings).includes('node-unmonitored monitor//'));
+});
+
+t.test('settleListing() keeps a node under a live workload: it is missing, not gone', async (t) => {
+  const world = foundWorld();
+  world.inventory([pod], true);
+  world.run(10);
+  unlist(world);
+  world.inventory([pod], true);
+  world.run(UNLISTED_FOR_MS / 1000 + 30);
+  t.same(world.told('node-unlisted'), []);
+  t.match([...world.state.trips.values()], [{ cause: 'blind', scope: { kind: 'nodes', nodes: [OTHER_NODE] } }]);
+  world.inventory([], true);
+  world.run(120);
+  t.same(world.told('node-unlisted'), [], 'and as long as it is tripped');
+});
+
+t.test('settleListing() takes a node back when a workload turns up there', async (t) => {
+  const world = foundWorld();
+  unlist(world);
+  world.run(90);
+  t.ok(world.state.nodesAside.has(OTHER_NODE));
+  world.inventory([pod], true);
+  world.run(10);
+  t.notOk(world.state.nodesAside.has(OTHER_NODE));
+  t.equal(world.result.safe, false);
+});
+
+t.test('takeListing() still knows the cards of a node that comes back', async (t) => {
+  const world = foundWorld();
+  unlist(world);
+  world.run(90);
+  world.nodes = { ...twoNodes() };
+  const back = world.nodes[OTHER_NODE];
+  if (back) back.gpus = {};
+  list(world, [NODE, OTHER_NODE]);
+  world.run(20);
+  const lost = world.result.findings.filter(({ id }) => id === GPU_C);
+  t.same(codesOf(lost), [
+    'reading-missing gpu/GPU-cccccccc-0000-4000-8000-000000000000/temperature',
+    'reading-missing gpu/GPU-cccccccc-0000-4000-8000-000000000000/power',
+    'reading-missing gpu/GPU-cccccccc-0000-4000-8000-000000000000/memory',
+  ]);
+});
+
+t.test('forget() takes a node that is set aside', async (t) => {
+  const world = foundWorld();
+  unlist(world);
+  world.run(90);
+  const answer = world.submit({ kind: 'forget-requested', node: OTHER_NODE, gpu: null, reason: 'sold', by: 'ada' });
+  t.match(answer, { kind: 'forgotten', gpus: [GPU_C] });
+  t.notOk(world.state.nodesAside.has(OTHER_NODE));
+  t.notOk(world.durable.has(`gpu/${OTHER_NODE}/${GPU_C}`));
+});
+
+t.test(
+  'takeListing() drops a source that is off the list: at once if it never answered, else when it is stale',
+  async (t) => {
+    const world = DomainWorld.running();
+    const silent = (atMs: number): SourceReport => ({
+      ...EMPTY_REPORT,
+      source: 'http://10.0.0.7:9400/metrics',
+      node: NODE,
+      startedAtMs: atMs,
+      finishedAtMs: atMs,
+      outcome: { kind: 'failed', cause: 'refused', detail: 'connection refused' },
+    });
+    world.others = [silent];
+    world.run(10);
+    t.equal(world.result.safe, false, 'a source that has never answered refuses starts');
+    world.others = [];
+    list(world, [NODE]);
+    t.equal(world.run(10).safe, true);
+    const names = (): string[] => [...(world.state.nodes.get(NODE)?.watch.sources.keys() ?? [])];
+    list(world, [NODE], 'another');
+    t.same(names(), ['fake'], 'its last readings count like those of a source that fails');
+    world.node.fails = true;
+    world.run(40);
+    list(world, [NODE], 'another');
+    t.same(names(), []);
+  },
+);
+
+t.test('unmonitoredFindings() refuses starts while a workload runs on a node that nothing watches', async (t) => {
+  const world = DomainWorld.running();
+  world.inventory([{ ...pod, node: 'elsewhere' }], true);
+  world.run(10);
+  t.match(world.preflight().result, { safe: false, findings: [{ code: 'node-unmonitored', node: 'elsewhere' }] });
+  t.equal(world.preflight({ nodes: [NODE] }).result.safe, true);
+});
+
+t.test('unmonitoredFindings() refuses starts on all nodes while a list of nodes has not been read once', async (t) => {
+  const world = DomainWorld.running();
+  list(world, [NODE], 'fake', ['files']);
+  t.match(world.preflight().result, { safe: false, findings: [{ code: 'node-unmonitored', id: 'files' }] });
+  t.equal(world.preflight({ nodes: [NODE] }).result.safe, true);
+  list(world, [NODE]);
+  t.equal(world.preflight().result.safe, true);
+});
+
+t.test(
+  'tellClockSkew() tells once of a wrong clock and once when it is right again, and refuses nothing',
+  async (t) => {
+    const world = DomainWorld.running();
+    let aheadMs = 90_000;
+    world.others = [
+      (atMs) => ({
+        ...EMPTY_REPORT,
+        source: 'http://127.0.0.1:9100/metrics',
+        node: NODE,
+        startedAtMs: atMs,
+        finishedAtMs: atMs,
+        outcome: { kind: 'answered' },
+        scrape: {
+          url: '',
+          tookMs: 1,
+          bytes: 1,
+          samples: 1,
+          rejectedLines: 0,
+          rejected: [],
+          sourceWallAheadMs: aheadMs,
+        },
+      }),
+    ];
+    world.run(30);
+    t.equal(world.result.safe, true);
+    t.match(world.told('clock-skew'), [
+      { node: NODE, message: 'The clock of bizon1 is 90 s ahead of ours; ages are taken by its own time' },
+    ]);
+    aheadMs = -4_000;
+    world.run(10);
+    t.equal(world.told('clock-skew').length, 1, 'well below the threshold only');
+    aheadMs = -1_000;
+    world.run(10);
+    t.match(world.told('clock-skew')[1], { message: 'The clock of bizon1 is right again' });
+  },
+);
