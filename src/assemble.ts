@@ -7,8 +7,9 @@ import type { Actuator } from './actuators/actuator.ts';
 import { createDrill } from './actuators/drill.ts';
 import { createLocalProcesses } from './actuators/local-processes.ts';
 import { createProcessTable, type ProcessTable } from './actuators/process-table.ts';
+import { openSources, type SourceSet } from './assemble-sources.ts';
 import { type Clock, systemClock, withDeadline } from './clock.ts';
-import { type Config, processEnvironment, readBootId } from './config.ts';
+import { type Config, readBootId } from './config.ts';
 import { type Restored, restoreState } from './domain/durable.ts';
 import type { Answer } from './domain/events.ts';
 import { targetOf } from './domain/lease.ts';
@@ -17,14 +18,7 @@ import type { SafetyState } from './domain/state.ts';
 import type { StopEntry, StopOrder } from './domain/stop.ts';
 import { type Journal, type OpenedJournal, openJournal } from './journal.ts';
 import { Monitor } from './monitor.ts';
-import { createGpuSysfs } from './sources/gpu-sysfs.ts';
-import { createIpmiDcmi } from './sources/ipmi-dcmi.ts';
-import { createLocalMachine } from './sources/local-machine.ts';
-import { createNvidiaSmi } from './sources/nvidia-smi.ts';
-import { createPortableMachine } from './sources/portable-machine.ts';
-import { createSimulatedRig, type SimulatedRig } from './sources/simulated.ts';
-import type { Source } from './sources/source.ts';
-import { createSystemPower } from './sources/system-power.ts';
+import type { SimulatedRig } from './sources/simulated.ts';
 import { openStateFolder, type StateFolder } from './state-folder.ts';
 import { type Log, Supervisor, type SupervisorParts } from './supervisor.ts';
 import { VERSION } from './version.ts';
@@ -98,7 +92,8 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   const settings: SafetySettings = { ...config.settings, instance: randomUUID(), bootId: readBootId(root) };
   const moment = { ...clock.now(), id: randomUUID() };
   const restored = restoreState(settings, replayedMap(journalOpened), moment);
-  const { sources, simulation } = createSources(config, settings, clock, root);
+  const sources = await openSources({ config, settings, clock, root });
+  const { simulation } = sources;
   const processTable = createProcessTable({ clock });
   let supervisor: Supervisor;
   const liveTargets = () => [...supervisor.state.leases.values()].map(targetOf);
@@ -112,11 +107,16 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   const drill = createDrill({ clock, actuators });
   const monitor = new Monitor({
     clock,
-    sources,
+    sources: () => sources.sources(),
     supervisor: () => supervisor,
     intervalMs: settings.intervalMs,
     fastIntervalMs: settings.fastIntervalMs,
-    inventory: () => takeInventory(supervisor, actuators, clock, unconfiguredKubernetes(config, root)),
+    inventory: async () => {
+      await Promise.all([
+        takeListing(supervisor, sources),
+        takeInventory(supervisor, actuators, clock, unconfiguredKubernetes(config, root)),
+      ]);
+    },
   });
   supervisor = new Supervisor(restored.state, {
     clock,
@@ -136,6 +136,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   supervisor.submit({ kind: 'inventoried', actuators: unasked, workloads: [], seesPods: false });
   await takeOver(supervisor, journal, journalOpened, restored);
   if (simulation) obeyStops(supervisor, simulation);
+  submitListing(supervisor, sources);
   monitor.start();
 
   return {
@@ -155,7 +156,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     close: async () => {
       await monitor.stop();
       await supervisor.close();
-      await Promise.allSettled([...sources, ...actuators].map((part) => part.close()));
+      await Promise.allSettled([sources, ...actuators].map((part) => part.close()));
       await withDeadline(clock, JOURNAL_CLOSE_MS, journal.close());
       await stateFolder.close();
     },
@@ -210,33 +211,22 @@ async function takeOver(
   supervisor.submit({ kind: 'started' });
 }
 
-function createSources(
-  config: Config,
-  settings: SafetySettings,
-  clock: Clock,
-  root: string,
-): { sources: readonly Source[]; simulation: SimulatedRig | null } {
-  const node = settings.localNode;
-  if (config.source === 'simulated') {
-    const simulation = createSimulatedRig({ node, clock, gpus: config.simulated.gpus });
-    return { sources: [simulation], simulation };
-  }
-  const nvidia = createNvidiaSmi({ node, clock, env: processEnvironment, root });
-  if (process.platform !== 'linux')
-    return { sources: [createPortableMachine({ node, clock }), nvidia], simulation: null };
-  const { tctlOffsetC = 0, zfsCacheIsAvailable = false } = config.nodes.find(({ name }) => name === node) ?? {};
-  const machine = createLocalMachine({ node, clock, root, tctlOffsetC, zfsCacheIsAvailable });
-  const gpus = createGpuSysfs({ node, clock, root });
-  const power = createSystemPower({ node, clock, root });
-  const bmc = createIpmiDcmi({ node, clock, env: processEnvironment });
-  return { sources: [machine, nvidia, gpus, power, bmc], simulation: null };
-}
-
 /** A rig's pretended load stops when its workloads do, as real load would. */
 function obeyStops(supervisor: Supervisor, simulation: SimulatedRig): void {
   supervisor.subscribe((message) => {
     if (message.type === 'event' && message.data.name === 'tripped') simulation.apply({ load: 0 });
   });
+}
+
+/** What is found goes through the door, too: which nodes there are decides what must be read. */
+async function takeListing(supervisor: Supervisor, sources: SourceSet): Promise<void> {
+  await sources.refresh();
+  submitListing(supervisor, sources);
+}
+
+function submitListing(supervisor: Supervisor, sources: SourceSet): void {
+  const listing = sources.listing();
+  if (listing) supervisor.submitSoon({ kind: 'nodes-listed', listing });
 }
 
 /** What every actuator sees now goes through the door; one that does not answer is not available. */
@@ -292,7 +282,7 @@ export async function judgeOnce(
   const { clock = systemClock, root = '/' } = options;
   const settings: SafetySettings = { ...config.settings, instance: randomUUID(), bootId: readBootId(root) };
   const { state } = restoreState(settings, new Map(), { ...clock.now(), id: randomUUID() });
-  const { sources } = createSources(config, settings, clock, root);
+  const sources = await openSources({ config, settings, clock, root });
   const silent: Log = { fatal: () => undefined, error: () => undefined, warn: () => undefined, info: () => undefined };
   const supervisor: Supervisor = new Supervisor(state, {
     clock,
@@ -306,7 +296,7 @@ export async function judgeOnce(
   });
   const monitor = new Monitor({
     clock,
-    sources,
+    sources: () => sources.sources(),
     supervisor: () => supervisor,
     intervalMs: settings.intervalMs,
     fastIntervalMs: settings.fastIntervalMs,
@@ -315,11 +305,14 @@ export async function judgeOnce(
   const unconfigured = unconfiguredKubernetes(config, root);
   const actuators = unconfigured ? [{ name: 'kubernetes', available: false, detail: unconfigured }] : [];
   supervisor.submit({ kind: 'inventoried', actuators, workloads: [], seesPods: false });
+  submitListing(supervisor, sources);
   supervisor.submit({ kind: 'observed', why: 'tick', reports: await monitor.observeNow(null) });
   await clock.sleep(1_000);
   const reports = await monitor.observeNow(null);
+  // A Prometheus server tells by its answer which targets there are.
+  submitListing(supervisor, sources);
   const request = { intensity: null, nodes: null, constraints: null, constraintKeys: [] };
   const { answer } = supervisor.submit({ kind: 'preflight-asked', request, reports });
-  await Promise.allSettled([supervisor.close(), ...sources.map((source) => source.close())]);
+  await Promise.allSettled([supervisor.close(), sources.close()]);
   return { answer, state: supervisor.state, nowMs: clock.now().elapsedMs };
 }

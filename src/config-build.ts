@@ -1,11 +1,14 @@
 // From values that are good by themselves to a configuration that is good as a whole: defaults for what is left out,
 // profiles, canonical names of cards, and the relations between keys. Every relation that does not hold is told; where
-// one of its sides was refused already, the relation is not judged a second time.
+// one of its sides was refused already, the relation is not judged a second time. What is read from where is
+// config-sources.ts.
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import type { ConfigPath } from './config-file.ts';
 import { closest, type Layers, pathText } from './config-layers.ts';
-import { DEFAULTS, durationText, isNodeName, NODE_NAME_RULE, type NodeInput, parseDuration } from './config-schema.ts';
+import { isNodeName, NODE_NAME_RULE } from './config-rules.ts';
+import { DEFAULTS, durationOf, durationText, listed, type NodeInput, unique } from './config-schema.ts';
+import { checkSources, credentialSettings, discoverySettings, outlets, prometheusSettings } from './config-sources.ts';
 import type { Config, ConfiguredNode } from './config-types.ts';
 import { DEFAULT_CONSTRAINTS, looserKeys, type ParsedConstraints, parseConstraints } from './domain/constraints.ts';
 import { canonicalGpuUuid, canonicalPciAddress } from './domain/reading.ts';
@@ -57,6 +60,7 @@ export function buildConfig(layers: Layers, surroundings: Surroundings): { confi
       endpoints: listed(node.endpoints).map(([, url]) => url),
       tctlOffsetC: node.tctlOffsetC ?? 0,
       zfsCacheIsAvailable: node.zfsCacheIsAvailable ?? false,
+      outlets: outlets(layers, [...path, 'outlets'], node.outlets),
     });
   }
 
@@ -81,11 +85,9 @@ export function buildConfig(layers: Layers, surroundings: Surroundings): { confi
     },
     source,
     nodes,
-    prometheus: input.prometheus?.url === undefined ? null : { url: input.prometheus.url },
-    discovery: {
-      kubernetes: input.discovery?.kubernetes ?? false,
-      allow: listed(input.discovery?.allow).map(([, range]) => range),
-    },
+    prometheus: prometheusSettings(layers),
+    discovery: discoverySettings(layers),
+    credentials: credentialSettings(layers),
     kubernetes: {
       enabled: input.kubernetes?.enabled ?? 'auto',
       isWrittenOut: layers.isGiven(['kubernetes', 'enabled']),
@@ -108,16 +110,6 @@ export function buildConfig(layers: Layers, surroundings: Surroundings): { confi
   checkSources(layers, config, warnings);
   return { config, warnings };
 }
-
-/** The items of a list with their places; what was refused has left a hole. */
-function listed<T>(list: readonly T[] | undefined): [number, T][] {
-  return [...(list ?? []).entries()].filter(([, item]) => item !== undefined);
-}
-
-const unique = <T>(list: readonly T[] | undefined): T[] => [...new Set(listed(list).map(([, item]) => item))];
-
-const durationOf = (text: string | undefined, defaultMs: number): number =>
-  text === undefined ? defaultMs : (parseDuration(text) ?? defaultMs);
 
 /** What holds for one node, or (at the top, without `above`) for every node that is not named. */
 function nodeSettings(
@@ -275,30 +267,4 @@ function checkAccess(layers: Layers, { listen, auth }: Config): void {
       '(auth.tokens: [{ role: operator, sha256: … }], the hash by printf %s "$TOKEN" | sha256sum), ' +
       'set auth.kubernetes: true in a cluster, or listen on 127.0.0.1',
   );
-}
-
-function checkSources(layers: Layers, config: Config, warnings: string[]): void {
-  const { source, kubernetes, simulated, discovery, nodes, prometheus } = config;
-  const actsOnPods = kubernetes.enabled === true || (kubernetes.enabled === 'auto' && kubernetes.kubeconfig !== null);
-  if (source === 'simulated' && actsOnPods && !simulated.actOnRealWorkloads) {
-    layers.report(
-      ['source'],
-      source,
-      'must not stop real workloads: set kubernetes.enabled: false, or simulated.actOnRealWorkloads: true where that is meant',
-    );
-  }
-  if (source === 'prometheus' && prometheus === null && !layers.isFaulty(['prometheus'])) {
-    layers.report(['prometheus', 'url'], undefined, 'source prometheus needs the address of the server');
-  }
-  const hasEndpoints = nodes.some(({ endpoints }) => endpoints.length > 0);
-  const hasFaultyNodes = layers.isFaulty(['nodes']) || layers.isFaulty(['discovery']);
-  if (source === 'exporters' && !hasEndpoints && !discovery.kubernetes && !hasFaultyNodes) {
-    layers.report(['source'], source, 'needs nodes with endpoints, or discovery.kubernetes: true');
-  }
-  if (discovery.kubernetes && discovery.allow.length === 0 && !layers.isFaulty(['discovery', 'allow'])) {
-    warnings.push('discovery.allow is empty, so that discovery.kubernetes finds nothing that it may read');
-  }
-  if (kubernetes.enabled === false && kubernetes.kubeconfig !== null) {
-    warnings.push('kubernetes.kubeconfig is not used, since kubernetes.enabled is false');
-  }
 }

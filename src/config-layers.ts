@@ -202,7 +202,9 @@ function check(layer: Layer, problems: ConfigProblem[]): readonly ConfigPath[] {
     const isUnknown = keyword === 'boolean';
     const rule = isUnknown ? unknownKeyRule(path) : ruleFor(shapeAt(path), value);
     const where = layer.describe(path, isUnknown ? 'key' : 'value');
-    problems.push({ ...where, value: presentable(path, value), rule, source: layer.source });
+    // Nobody knows what an unknown key was to hold: `password`, at the top, holds a password.
+    const shown = isUnknown ? NOT_SHOWN : presentable(path, value);
+    problems.push({ ...where, value: shown, rule, source: layer.source });
   }
   for (const path of faulty) setAt(layer.value, path, undefined);
   return faulty;
@@ -299,10 +301,16 @@ export function pathText(path: ConfigPath): string {
 const NOT_SHOWN = '(not shown)';
 const OPEN_AUTH_KEYS = ['role', 'anonymous', 'kubernetes'];
 
-/** What may be shown of a value: short, without a token that stands where its hash belongs, without a URL's password. */
+/**
+ * What may be shown of a value: short, without a token that stands where its hash belongs, without the secret that
+ * stands where its file does, without a URL's password.
+ */
 function presentable(path: ConfigPath, value: unknown): unknown {
-  if (value === undefined || value === null || typeof value === 'number' || typeof value === 'boolean') return value;
+  if (value === undefined || value === null) return value;
+  // A password may be a number.
+  if (path[0] === 'credentials') return NOT_SHOWN;
   if (path[0] === 'auth' && !OPEN_AUTH_KEYS.includes(path.at(-1) ?? '')) return NOT_SHOWN;
+  if (typeof value === 'number' || typeof value === 'boolean') return value;
   const shown = typeof value === 'string' ? value : inspect(value, { depth: 1, breakLength: Number.POSITIVE_INFINITY });
   const safe = shown.replace(/\/\/[^/@\s]*@/g, '//…@');
   return safe.length > 100 ? `${safe.slice(0, 99)}…` : safe;

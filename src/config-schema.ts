@@ -1,11 +1,26 @@
 // Every key of the configuration: its shape, its bounds, and the rule that a wrong value is answered with. One schema
 // is what the file, the environment and the flags are all checked against, and where the names of the environment's
-// variables come from. Relations between keys are config-build.ts.
+// variables come from. What a text must look like is config-rules.ts, relations between keys are config-build.ts.
 //
 // Each leaf carries its `rule` as a sentence; whichever keyword of it fails, that sentence is what a person reads.
 // Nothing is marked as required and nothing has a default here: what is left out is decided where it is used.
-import { isIP } from 'node:net';
 import Type, { type Static, type TSchema } from 'typebox';
+import {
+  HTTP_URL_RULE,
+  isAbsolute,
+  isAllowedRange,
+  isHost,
+  isHostWithPort,
+  isHttpUrl,
+  isLabelName,
+  isListPath,
+  isMatch,
+  isNamespace,
+  isNodeName,
+  isSelector,
+  LABEL_NAME_RULE,
+  NODE_NAME_RULE,
+} from './config-rules.ts';
 import { REQUIREMENT_NAMES, type RequirementName } from './domain/settings.ts';
 
 export const ROLES = ['viewer', 'workload', 'operator'] as const;
@@ -30,6 +45,17 @@ export const DEFAULTS = Object.freeze({
   namespace: 'vsf-safety',
   /** As the rig of simulated.ts. */
   simulatedGpus: 4,
+  nodeLabel: 'node',
+  /** From what is set on purpose to what is there anyhow; of `instance` the host counts. */
+  nodeLabels: Object.freeze(['node', 'nodename', 'kubernetes_node', 'instance']),
+  refreshMs: 30_000,
+  metricsPath: '/metrics',
+  /** As the charts of prometheus-community and NVIDIA label their pods, and NVIDIA's GPU operator. */
+  exporters: Object.freeze([
+    { selector: 'app.kubernetes.io/name=prometheus-node-exporter', port: 9100 },
+    { selector: 'app.kubernetes.io/name=dcgm-exporter', port: 9400 },
+    { selector: 'app=nvidia-dcgm-exporter', port: 9400 },
+  ]),
 });
 
 const DURATION = /^(\d{1,9})(ms|s|m)$/;
@@ -48,6 +74,18 @@ export function durationText(ms: number): string {
   if (ms % 1000 !== 0) return `${ms}ms`;
   return ms % 60_000 === 0 && ms > 60_000 ? `${ms / 60_000}m` : `${ms / 1000}s`;
 }
+
+/** A duration of the configuration in ms; `defaultMs` where it was left out. */
+export const durationOf = (text: string | undefined, defaultMs: number): number =>
+  text === undefined ? defaultMs : (parseDuration(text) ?? defaultMs);
+
+/** The items of a list with their places; what was refused has left a hole. */
+export function listed<T>(list: readonly T[] | undefined): [number, T][] {
+  return [...(list ?? []).entries()].filter(([, item]) => item !== undefined);
+}
+
+/** The items of a list, each once. */
+export const unique = <T>(list: readonly T[] | undefined): T[] => [...new Set(listed(list).map(([, item]) => item))];
 
 const closed = { additionalProperties: false };
 
@@ -71,37 +109,6 @@ const duration = (fromMs: number, toMs: number) =>
 
 function orList(values: readonly (string | boolean)[]): string {
   return values.length < 2 ? values.join('') : `${values.slice(0, -1).join(', ')} or ${values.at(-1)}`;
-}
-
-const HOST_NAME = /^(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?$/i;
-const isHost = (value: string): boolean => isIP(value) !== 0 || HOST_NAME.test(value);
-/** Also the rule of Kubernetes for a namespace. */
-const isNamespace = (value: string): boolean => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(value);
-const isAbsolute = (value: string): boolean => /^\/[^\0]{0,4000}$/.test(value);
-
-/** What may name a node: no slash, since it stands in paths and keys; nothing that JavaScript or a shell reads as its own. */
-export const NODE_NAME_RULE =
-  'must be 1 to 253 letters, digits, dots, dashes and underscores, beginning with a letter or digit';
-export const isNodeName = (value: string): boolean => /^[a-z0-9][a-z0-9._-]{0,252}$/i.test(value);
-
-/** No user and password: addresses are shown in /status and in the log. */
-const HTTP_URL_RULE = 'must be an http:// or https:// address without user and password';
-function isHttpUrl(value: string): boolean {
-  if (!URL.canParse(value)) return false;
-  const { protocol, username, password, hostname } = new URL(value);
-  return (protocol === 'http:' || protocol === 'https:') && username === '' && password === '' && hostname !== '';
-}
-
-/** `169.254.0.0/16` and `fe80::/10`: where clouds keep their credentials; a range inside them could only hold that. */
-function isAllowedRange(value: string): boolean {
-  const [address = '', bits = '', ...rest] = value.split('/');
-  const family = isIP(address);
-  if (family === 0 || rest.length > 0 || !/^\d{1,3}$/.test(bits)) return false;
-  const isInLinkLocal =
-    family === 4
-      ? address.startsWith('169.254.') && Number(bits) >= 16
-      : /^fe[89ab]/i.test(address) && Number(bits) >= 10;
-  return Number(bits) <= (family === 4 ? 32 : 128) && !isInLinkLocal;
 }
 
 const requirement = (names: readonly RequirementName[]) =>
@@ -131,6 +138,27 @@ const POWER = Type.Object(
   { ...closed, rule: 'must be a mapping with baseW and psuEfficiency' },
 );
 
+const OUTLET = Type.Object(
+  {
+    series: text('must be the name of a metric', (value) => /^[a-z_:][a-z0-9_:]{0,255}$/i.test(value)),
+    labels: Type.Optional(
+      Type.Record(Type.String(), Type.String({ maxLength: 1000, rule: 'must be text; put a number in quotes' }), {
+        maxProperties: 32,
+        rule: 'must be a mapping from at most 32 labels to their values',
+      }),
+    ),
+    // From a PDU that counts in microwatts to one in kilowatts.
+    scale: Type.Optional(
+      Type.Number({
+        minimum: 1e-6,
+        maximum: 1000,
+        rule: 'must be a number from 0.000001 to 1000; from mW to W it is 0.001',
+      }),
+    ),
+  },
+  { ...closed, rule: 'must be a mapping with series, labels and scale' },
+);
+
 const NODE = Type.Object(
   {
     name: text(NODE_NAME_RULE, isNodeName),
@@ -147,6 +175,8 @@ const NODE = Type.Object(
       }),
     ),
     power: Type.Optional(POWER),
+    // A machine has two to six power supplies.
+    outlets: listOf(OUTLET, 16, 'outlets'),
     staleAfter: staleAfter(),
     // AMD moved Tctl by 10, 20 or 27 °C on some chips. A larger value would hide a hot CPU.
     tctlOffsetC: Type.Optional(
@@ -165,6 +195,46 @@ const TOKEN = Type.Object(
     ),
   },
   { ...closed, rule: 'must be a mapping with role and sha256' },
+);
+
+const filePath = () => text('must be an absolute path', isAbsolute);
+
+const CREDENTIAL = Type.Object(
+  {
+    hosts: listOf(
+      Type.Refine(
+        Type.String({
+          rule: 'must be a host name or an IP address, with or without a port; IPv6 with a port in brackets',
+        }),
+        isHostWithPort,
+      ),
+      5000,
+      'hosts',
+    ),
+    caFile: filePath(),
+    certFile: filePath(),
+    keyFile: filePath(),
+    serverName: text('must be a host name or an IP address', isHost),
+    bearerTokenFile: filePath(),
+    // A colon would end the name where it is sent.
+    username: text('must be 1 to 256 printable characters without a colon', (value) =>
+      /^[^\p{C}:]{1,256}$/u.test(value),
+    ),
+    passwordFile: filePath(),
+    plain: flag(),
+  },
+  { ...closed, rule: 'must be a mapping with hosts and files' },
+);
+
+const EXPORTER = Type.Object(
+  {
+    selector: text('must be a label selector of Kubernetes, such as app=node-exporter', isSelector),
+    namespace: text('must be the name of a Kubernetes namespace', isNamespace),
+    port: whole(1, 65_535),
+    path: text('must be a path such as /metrics', (value) => /^\/[^\s?#]{0,1000}$/.test(value)),
+    scheme: choice(['http', 'https']),
+  },
+  { ...closed, rule: 'must be a mapping with selector, namespace, port, path and scheme' },
 );
 
 const mapping = <T extends Record<string, TSchema>>(properties: T) =>
@@ -201,7 +271,11 @@ export const SCHEMA = Type.Object(
     source: choice(SOURCES),
     // An evaluation of 5000 nodes must still fit into a tick.
     nodes: listOf(NODE, 5000, 'nodes'),
-    prometheus: mapping({ url: text(HTTP_URL_RULE, isHttpUrl) }),
+    prometheus: mapping({
+      url: text(HTTP_URL_RULE, isHttpUrl),
+      nodeLabels: listOf(Type.Refine(Type.String({ rule: LABEL_NAME_RULE }), isLabelName), 16, 'labels'),
+      match: text('must be label matchers such as cluster="x", joined by commas, and none of __name__', isMatch),
+    }),
     discovery: mapping({
       kubernetes: flag(),
       allow: listOf(
@@ -212,7 +286,22 @@ export const SCHEMA = Type.Object(
         64,
         'address ranges',
       ),
+      files: listOf(
+        Type.Refine(
+          Type.String({
+            rule: 'must be an absolute path ending in .json, .yaml or .yml, with one * at most, in its last part',
+          }),
+          isListPath,
+        ),
+        64,
+        'files',
+      ),
+      http: listOf(Type.Refine(Type.String({ rule: HTTP_URL_RULE }), isHttpUrl), 16, 'addresses'),
+      nodeLabel: text(LABEL_NAME_RULE, isLabelName),
+      refresh: duration(5_000, 300_000),
+      exporters: listOf(EXPORTER, 32, 'exporters'),
     }),
+    credentials: listOf(CREDENTIAL, 100, 'entries'),
     kubernetes: mapping({
       enabled: choice(['auto', true, false]),
       namespace: text('must be the name of a Kubernetes namespace', isNamespace),
@@ -242,3 +331,4 @@ export const SCHEMA = Type.Object(
 /** A configuration of the right shape: every value good by itself, nothing said of how they fit together. */
 export type ConfigInput = Static<typeof SCHEMA>;
 export type NodeInput = NonNullable<ConfigInput['nodes']>[number];
+export type CredentialInput = NonNullable<ConfigInput['credentials']>[number];

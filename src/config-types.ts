@@ -12,9 +12,10 @@ export interface Config {
   readonly settings: Omit<SafetySettings, 'instance' | 'bootId'>;
   readonly source: SourceName;
   readonly nodes: readonly ConfiguredNode[];
-  readonly prometheus: { readonly url: string } | null;
-  /** `allow`: address ranges that found targets must lie in. */
-  readonly discovery: { readonly kubernetes: boolean; readonly allow: readonly string[] };
+  readonly prometheus: ConfiguredPrometheus | null;
+  readonly discovery: ConfiguredDiscovery;
+  /** What is shown to which hosts; every host stands in one entry. */
+  readonly credentials: readonly ConfiguredCredentials[];
   /** `isWrittenOut`: `enabled` was set by somebody and did not come by default. */
   readonly kubernetes: {
     readonly enabled: 'auto' | boolean;
@@ -40,4 +41,60 @@ export interface ConfiguredNode {
   /** How far Tctl lies above the die on this machine, °C, 0 to 27. */
   readonly tctlOffsetC: number;
   readonly zfsCacheIsAvailable: boolean;
+  /** Series of a PDU that together are the node's total power. */
+  readonly outlets: readonly ConfiguredOutlet[];
+}
+
+/** The samples of `series` that bear all of `labels`; times `scale` they are W. */
+export interface ConfiguredOutlet {
+  readonly series: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly scale: number;
+}
+
+export interface ConfiguredPrometheus {
+  readonly url: string;
+  /** Labels that may name a node, the best first. */
+  readonly nodeLabels: readonly string[];
+  /** More label matchers for every question, `cluster="x"`; `null` for none. */
+  readonly match: string | null;
+}
+
+export interface ConfiguredDiscovery {
+  readonly kubernetes: boolean;
+  /** Address ranges that found targets must lie in. */
+  readonly allow: readonly string[];
+  /** Absolute paths of target lists, with one `*` at most, in the last part. */
+  readonly files: readonly string[];
+  /** Addresses of target lists. */
+  readonly http: readonly string[];
+  /** The label of a target list that names the node. */
+  readonly nodeLabel: string;
+  readonly refreshMs: number;
+  /** Which pods of a cluster are exporters. */
+  readonly exporters: readonly ConfiguredExporter[];
+}
+
+export interface ConfiguredExporter {
+  readonly selector: string;
+  /** `null`: in every namespace. */
+  readonly namespace: string | null;
+  readonly port: number;
+  readonly path: string;
+  readonly scheme: 'http' | 'https';
+}
+
+/** Files are absolute paths, read when they are needed. A key without its certificate, or the like, does not exist. */
+export interface ConfiguredCredentials {
+  /** In lower case, with or without a port. */
+  readonly hosts: readonly string[];
+  readonly caFile?: string;
+  readonly certFile?: string;
+  readonly keyFile?: string;
+  readonly serverName?: string;
+  readonly bearerTokenFile?: string;
+  readonly username?: string;
+  readonly passwordFile?: string;
+  /** A token or password may go over plain HTTP to another machine. */
+  readonly plain?: boolean;
 }

@@ -12,6 +12,7 @@ import type { Config } from './config-types.ts';
 
 export { isLoopbackHost } from './config-build.ts';
 export { type ConfigFlags, type ConfigProblem, closest, ENVIRONMENT_VARIABLES } from './config-layers.ts';
+export { isNodeName } from './config-rules.ts';
 export type { LogLevel, Role, SourceName } from './config-schema.ts';
 export type { Config, ConfiguredNode } from './config-types.ts';
 

@@ -55,7 +55,25 @@ t.test('loadConfig() gives the documented defaults for an empty file, a comment,
       source: 'local',
       nodes: [],
       prometheus: null,
-      discovery: { kubernetes: false, allow: [] },
+      discovery: {
+        kubernetes: false,
+        allow: [],
+        files: [],
+        http: [],
+        nodeLabel: 'node',
+        refreshMs: 30_000,
+        exporters: [
+          {
+            selector: 'app.kubernetes.io/name=prometheus-node-exporter',
+            namespace: null,
+            port: 9100,
+            path: '/metrics',
+          },
+          { selector: 'app.kubernetes.io/name=dcgm-exporter', namespace: null, port: 9400, scheme: 'http' },
+          { selector: 'app=nvidia-dcgm-exporter', namespace: null, port: 9400 },
+        ],
+      },
+      credentials: [],
       simulated: { actOnRealWorkloads: false, gpus: 4 },
       logLevel: 'info',
     });
@@ -111,9 +129,30 @@ nodes:
     staleAfter: 60s
     tctlOffsetC: 27
     zfsCacheIsAvailable: true
+    outlets:
+      - { series: pdu_outlet_milliwatts, labels: { pdu: a, outlet: "3" }, scale: 0.001 }
+      - { series: pdu_outlet_milliwatts, labels: { pdu: b, outlet: "3" }, scale: 0.001 }
+      - { series: other_watts }
   - name: other.lab
-prometheus: { url: "http://prometheus:9090" }
-discovery: { kubernetes: true, allow: [ "10.0.0.0/8", "fd00::/8" ] }
+prometheus: { url: "http://prometheus:9090", nodeLabels: [ host, node, host ], match: 'cluster="x", env!~"a|\\"b"' }
+discovery:
+  kubernetes: true
+  allow: [ "10.0.0.0/8", "fd00::/8" ]
+  files: [ /etc/vsf/targets.json, "/etc/vsf/*.yaml" ]
+  http: [ "https://cmdb.lab/targets?kind=gpu" ]
+  nodeLabel: host
+  refresh: 1m
+  exporters:
+    - { selector: "app in (a, b),!old", namespace: monitoring, port: 9101, path: /node/metrics, scheme: https }
+    - { selector: app=x, port: 9400 }
+credentials:
+  - hosts: [ Node-A.lab, "10.0.0.7:9100", "fd00::7", "[FD00::8]:9100" ]
+    caFile: /etc/vsf/ca.pem
+    certFile: /etc/vsf/cert.pem
+    keyFile: /etc/vsf/key.pem
+    serverName: exporters.lab
+    bearerTokenFile: /run/token
+  - { hosts: [ cmdb.lab ], username: vsf, passwordFile: /run/password, plain: true }
 kubernetes: { enabled: false, namespace: safety, namespaces: [ a, b, a ], kubeconfig: /etc/kube.yaml }
 auth: { tokens: [ { role: operator, sha256: "${HASH.toUpperCase()}" } ], anonymous: viewer, kubernetes: true }
 simulated: { actOnRealWorkloads: true, gpus: 8 }
@@ -124,8 +163,6 @@ logLevel: debug
   t.match(config, {
     stateDir: '/var/lib/vsf-safety',
     source: 'simulated',
-    prometheus: { url: 'http://prometheus:9090' },
-    discovery: { kubernetes: true, allow: ['10.0.0.0/8', 'fd00::/8'] },
     simulated: { actOnRealWorkloads: true, gpus: 8 },
     logLevel: 'debug',
   });
@@ -138,8 +175,46 @@ logLevel: debug
   });
   t.same(config.auth, { tokens: [{ role: 'operator', sha256: HASH }], anonymous: 'viewer', kubernetes: true });
   t.same(config.nodes, [
-    { name: 'bizon1', endpoints: ['http://127.0.0.1:9100/metrics'], tctlOffsetC: 27, zfsCacheIsAvailable: true },
-    { name: 'other.lab', endpoints: [], tctlOffsetC: 0, zfsCacheIsAvailable: false },
+    {
+      name: 'bizon1',
+      endpoints: ['http://127.0.0.1:9100/metrics'],
+      tctlOffsetC: 27,
+      zfsCacheIsAvailable: true,
+      outlets: [
+        { series: 'pdu_outlet_milliwatts', labels: { pdu: 'a', outlet: '3' }, scale: 0.001 },
+        { series: 'pdu_outlet_milliwatts', labels: { pdu: 'b', outlet: '3' }, scale: 0.001 },
+        { series: 'other_watts', labels: {}, scale: 1 },
+      ],
+    },
+    { name: 'other.lab', endpoints: [], tctlOffsetC: 0, zfsCacheIsAvailable: false, outlets: [] },
+  ]);
+  t.same(config.prometheus, {
+    url: 'http://prometheus:9090',
+    nodeLabels: ['host', 'node'],
+    match: 'cluster="x", env!~"a|\\"b"',
+  });
+  t.same(config.discovery, {
+    kubernetes: true,
+    allow: ['10.0.0.0/8', 'fd00::/8'],
+    files: ['/etc/vsf/targets.json', '/etc/vsf/*.yaml'],
+    http: ['https://cmdb.lab/targets?kind=gpu'],
+    nodeLabel: 'host',
+    refreshMs: 60_000,
+    exporters: [
+      { selector: 'app in (a, b),!old', namespace: 'monitoring', port: 9101, path: '/node/metrics', scheme: 'https' },
+      { selector: 'app=x', namespace: null, port: 9400, path: '/metrics', scheme: 'http' },
+    ],
+  });
+  t.same(config.credentials, [
+    {
+      hosts: ['node-a.lab', '10.0.0.7:9100', 'fd00::7', '[fd00::8]:9100'],
+      caFile: '/etc/vsf/ca.pem',
+      certFile: '/etc/vsf/cert.pem',
+      keyFile: '/etc/vsf/key.pem',
+      serverName: 'exporters.lab',
+      bearerTokenFile: '/run/token',
+    },
+    { hosts: ['cmdb.lab'], username: 'vsf', passwordFile: '/run/password', plain: true },
   ]);
   const { settings } = config;
   t.match(settings, {
@@ -274,12 +349,81 @@ t.test('loadConfig() refuses a wrong value of every key, with key, rule and plac
     [node('staleAfter: 5s'), 'nodes[0].staleAfter', /at least interval/],
     [node('staleAfter: 90s'), 'nodes[0].staleAfter', /to 60s/],
     [node('tctlOffsetC: 28'), 'nodes[0].tctlOffsetC', /0 to 27/],
+    [node('outlets: [ { labels: { a: b } } ]'), 'nodes[0].outlets[0].series', /name of its series/],
+    [node('outlets: [ { series: a-b } ]'), 'nodes[0].outlets[0].series', /name of a metric/],
+    [node('outlets: [ { series: w, labels: { outlet: 3 } } ]'), 'nodes[0].outlets[0].labels.outlet', /in quotes/],
+    [node('outlets: [ { series: w, labels: { a-b: c } } ]'), 'nodes[0].outlets[0].labels.a-b', /name of a label/],
+    [node('outlets: [ { series: w, scale: 0 } ]'), 'nodes[0].outlets[0].scale', /0\.001/],
+    [node('outlets: [ { series: w, scale: 1001 } ]'), 'nodes[0].outlets[0].scale', /to 1000/],
+    [
+      node('outlets: [ { series: w, labels: { a: x, b: y } }, { series: w, labels: { b: y, a: x }, scale: 2 } ]'),
+      'nodes[0].outlets[1]',
+      /counted twice/,
+    ],
     ['prometheus: { url: prometheus:9090 }', 'prometheus.url', /http/],
+    ['prometheus: { match: "a=\\"b\\"" }', 'prometheus.url', /needs its address/],
+    ['prometheus: { nodeLabels: [ node ] }', 'prometheus.url', /needs its address/],
+    ['prometheus: { url: "http://p", nodeLabels: [] }', 'prometheus.nodeLabels', /at least one label/],
+    ['prometheus: { url: "http://p", nodeLabels: [ a-b ] }', 'prometheus.nodeLabels[0]', /name of a label/],
     ['discovery: { kubernetes: yes }', 'discovery.kubernetes', /true or false/],
     ['discovery: { allow: [ 10.0.0.0 ] }', 'discovery.allow[0]', /address range/],
     ['discovery: { allow: [ 10.0.0.0/33 ] }', 'discovery.allow[0]', /address range/],
     ['discovery: { allow: [ 169.254.169.254/32 ] }', 'discovery.allow[0]', /never a link-local/],
     ['discovery: { allow: [ "fe80::/64" ] }', 'discovery.allow[0]', /never a link-local/],
+    ['discovery: { files: [ targets.json ] }', 'discovery.files[0]', /absolute path/],
+    ['discovery: { files: [ /etc/targets ] }', 'discovery.files[0]', /\.json, \.yaml or \.yml/],
+    ['discovery: { files: [ "/etc/*/a.json" ] }', 'discovery.files[0]', /last part/],
+    ['discovery: { files: [ "/etc/*-*.json" ] }', 'discovery.files[0]', /one \*/],
+    ['discovery: { http: [ "ftp://a" ] }', 'discovery.http[0]', /http/],
+    ['discovery: { http: "http://a" }', 'discovery.http', /list of at most 16/],
+    ['discovery: { nodeLabel: a-b }', 'discovery.nodeLabel', /name of a label/],
+    ['discovery: { refresh: 4s }', 'discovery.refresh', /from 5s to 5m/],
+    ['discovery: { refresh: 301s }', 'discovery.refresh', /from 5s to 5m/],
+    ['discovery: { exporters: [ { port: 9100 } ] }', 'discovery.exporters[0].selector', /selector and a port/],
+    ['discovery: { exporters: [ { selector: a=b } ] }', 'discovery.exporters[0].port', /selector and a port/],
+    ['discovery: { exporters: [ { selector: a=b, port: 0 } ] }', 'discovery.exporters[0].port', /1 to 65535/],
+    [
+      'discovery: { exporters: [ { selector: a=b, port: 1, path: metrics } ] }',
+      'discovery.exporters[0].path',
+      /such as \/metrics/,
+    ],
+    [
+      'discovery: { exporters: [ { selector: a=b, port: 1, scheme: ftp } ] }',
+      'discovery.exporters[0].scheme',
+      /http or https/,
+    ],
+    [
+      'discovery: { exporters: [ { selector: a=b, port: 1, namespace: A } ] }',
+      'discovery.exporters[0].namespace',
+      /namespace/,
+    ],
+    ['credentials: { hosts: [ a ] }', 'credentials', /list of at most 100/],
+    ['credentials: [ { caFile: /ca } ]', 'credentials[0].hosts', /nobody else sees them/],
+    ['credentials: [ { hosts: [], caFile: /ca } ]', 'credentials[0].hosts', /nobody else sees them/],
+    ['credentials: [ { hosts: [ "*.lab" ], caFile: /ca } ]', 'credentials[0].hosts[0]', /host name or an IP/],
+    ['credentials: [ { hosts: [ "http://a" ], caFile: /ca } ]', 'credentials[0].hosts[0]', /host name or an IP/],
+    ['credentials: [ { hosts: [ "a:0" ], caFile: /ca } ]', 'credentials[0].hosts[0]', /host name or an IP/],
+    ['credentials: [ { hosts: [ "a:65536" ], caFile: /ca } ]', 'credentials[0].hosts[0]', /host name or an IP/],
+    ['credentials: [ { hosts: [ "[a]:1" ], caFile: /ca } ]', 'credentials[0].hosts[0]', /host name or an IP/],
+    [
+      'credentials: [ { hosts: [ a ], caFile: /ca }, { hosts: [ b, A ], caFile: /ca } ]',
+      'credentials[1].hosts[1]',
+      /stands in credentials\[0\] already/,
+    ],
+    ['credentials: [ { hosts: [ a ], caFile: ca.pem } ]', 'credentials[0].caFile', /absolute path/],
+    ['credentials: [ { hosts: [ a ], certFile: /c } ]', 'credentials[0].keyFile', /certFile and keyFile/],
+    ['credentials: [ { hosts: [ a ], keyFile: /k } ]', 'credentials[0].certFile', /certFile and keyFile/],
+    ['credentials: [ { hosts: [ a ], username: u } ]', 'credentials[0].passwordFile', /username and passwordFile/],
+    ['credentials: [ { hosts: [ a ], passwordFile: /p } ]', 'credentials[0].username', /username and passwordFile/],
+    ['credentials: [ { hosts: [ a ], username: "u:v", passwordFile: /p } ]', 'credentials[0].username', /colon/],
+    [
+      'credentials: [ { hosts: [ a ], username: u, passwordFile: /p, bearerTokenFile: /t } ]',
+      'credentials[0].bearerTokenFile',
+      /beside username/,
+    ],
+    ['credentials: [ { hosts: [ a ], caFile: /ca, plain: true } ]', 'credentials[0].plain', /there is none here/],
+    ['credentials: [ { hosts: [ a ] } ]', 'credentials[0]', /must name what is shown/],
+    ['credentials: [ { hosts: [ a ], serverName: b } ]', 'credentials[0]', /must name what is shown/],
     ['kubernetes: { enabled: "true" }', 'kubernetes.enabled', /auto, true or false/],
     ['kubernetes: { namespace: A }', 'kubernetes.namespace', /namespace/],
     ['kubernetes: { namespaces: [ "" ] }', 'kubernetes.namespaces[0]', /namespace/],
@@ -310,6 +454,53 @@ t.test('loadConfig() refuses a wrong value of every key, with key, rule and plac
   }
 });
 
+t.test('loadConfig() takes label matchers and nothing else for prometheus.match', async (t) => {
+  const load = (match: string) =>
+    faults(`prometheus: { url: "http://p", match: ${JSON.stringify(match)} }`).length === 0;
+  for (const match of ['cluster="x"', 'a="x",b!="y" , c=~"z.*",d!~"}"', 'a=""', 'a="\\""', 'a="},x{"'])
+    t.ok(load(match), match);
+  const refused = [
+    '',
+    ' ',
+    'cluster',
+    'cluster=x',
+    "cluster='x'",
+    '{cluster="x"}',
+    'a="x",',
+    ',a="x"',
+    'a="x" b="y"',
+    'a="x"}',
+    'a="x"} or up{b="y"',
+    'a="\\"',
+    'a="x\ny"',
+    '1a="x"',
+    '__name__="up"',
+    'a="x", __name__=~".+"',
+    `a="${'x'.repeat(1000)}"`,
+  ];
+  for (const match of refused) t.notOk(load(match), match);
+});
+
+t.test('loadConfig() takes Kubernetes’ label selectors and never the empty one', async (t) => {
+  const load = (selector: string) =>
+    faults(`discovery: { exporters: [ { port: 1, selector: ${JSON.stringify(selector)} } ] }`).length === 0;
+  const taken = [
+    'app=x',
+    'app==x',
+    'app!=x',
+    'app',
+    '!app',
+    'app=',
+    'app in (x,y)',
+    'app notin (x), b=c',
+    'a.b/c-d=E_f.g',
+  ];
+  for (const selector of taken) t.ok(load(selector), selector);
+  for (const selector of ['', ' ', ',', 'a=b,', 'a=b c', 'a in x', 'a in (x', '=x', 'a&b', 'a=b&limit=1', '!']) {
+    t.notOk(load(selector), selector);
+  }
+});
+
 t.test('loadConfig() takes the bounds themselves', async (t) => {
   const bounds = [
     'interval: 1s',
@@ -320,6 +511,14 @@ t.test('loadConfig() takes the bounds themselves', async (t) => {
     'listen: { port: 65535 }',
     'nodes: [ { name: a, expectGpus: 64, tctlOffsetC: 0, power: { baseW: 0, psuEfficiency: 1 } } ]',
     'simulated: { gpus: 0 }',
+    'discovery: { refresh: 5s }',
+    'discovery: { refresh: 5m, files: [ /a.json, /b/c.yml, "/*.yaml" ] }',
+    'source: exporters\ndiscovery: { files: [ /a.json ] }',
+    'source: exporters\ndiscovery: { http: [ "http://a" ] }',
+    'source: exporters\ndiscovery: { kubernetes: true }',
+    'source: exporters\nnodes: [ { name: a, endpoints: [ "http://a:9100/metrics" ] } ]',
+    'credentials: [ { hosts: [ a, "a:9100" ], caFile: /ca }, { hosts: [ "a:9400" ], bearerTokenFile: /t, plain: false } ]',
+    'nodes: [ { name: a, outlets: [ { series: w, scale: 0.000001 }, { series: "a:b", scale: 1000 } ] } ]',
     'kubernetes: { kubeconfig: null, enabled: auto }',
     'constraints: { gpu: { temperatureC: { warning: 109.9, hardStop: 110 } } }',
   ];
@@ -525,13 +724,20 @@ t.test('loadConfig() leaves the variables of clients and of Kubernetes services 
   t.equal(good(t, '', { env }).listen.port, 8470);
 });
 
-t.test('ENVIRONMENT_VARIABLES lists one variable for each key outside nodes and tokens', async (t) => {
+t.test('ENVIRONMENT_VARIABLES lists one variable for each key that is no list of mappings', async (t) => {
   const names = ENVIRONMENT_VARIABLES.map(({ name, key }) => `${name} ${key}`);
-  t.equal(names.length, 26);
-  for (const name of ['VSF_SAFETY_LISTEN_PORT listen.port', 'VSF_SAFETY_KUBERNETES_KUBECONFIG kubernetes.kubeconfig']) {
+  t.equal(names.length, 32);
+  for (const name of [
+    'VSF_SAFETY_LISTEN_PORT listen.port',
+    'VSF_SAFETY_KUBERNETES_KUBECONFIG kubernetes.kubeconfig',
+    'VSF_SAFETY_DISCOVERY_NODE_LABEL discovery.nodeLabel',
+    'VSF_SAFETY_PROMETHEUS_NODE_LABELS prometheus.nodeLabels',
+  ]) {
     t.ok(names.includes(name), name);
   }
-  t.notMatch(names.join(), /NODES|TOKENS/);
+  t.notMatch(names.join(), /NODES|TOKENS|CREDENTIALS|EXPORTERS/);
+  const env = { VSF_SAFETY_DISCOVERY_FILES: '/a.json, /b/*.yaml', VSF_SAFETY_DISCOVERY_HTTP: 'http://a,http://b' };
+  t.match(good(t, '', { env }).discovery, { files: ['/a.json', '/b/*.yaml'], http: ['http://a', 'http://b'] });
 });
 
 t.test('loadConfig() refuses to listen off loopback where nobody could say who they are', async (t) => {
@@ -562,6 +768,10 @@ t.test('loadConfig() never shows what may be a secret', async (t) => {
     'auth: { tokens: [ { role: viewer, token: hunter2 } ] }',
     'auth: { tokens: [ { role: viewer, sha256: hunter2 } ] }',
     'auth: { password: hunter2 }',
+    'credentials: [ { hosts: [ a ], bearerTokenFile: hunter2 } ]',
+    'credentials: [ { hosts: [ a ], password: hunter2 } ]',
+    'credentials: hunter2',
+    'password: hunter2',
     'prometheus: { url: "ftp://ann:hunter2@host/" }',
     'nodes: [ { name: a, endpoints: [ "http://ann:hunter2@host/metrics" ] } ]',
   ];
@@ -607,6 +817,11 @@ t.test('loadConfig() warns of what is allowed and may surprise', async (t) => {
   ]);
   t.match(warnings('nodes: [ { name: a }, { name: b } ]'), [/\(a, b\) is named like this machine, bizon1/]);
   t.match(warnings('discovery: { kubernetes: true }'), [/discovery\.allow is empty/]);
+  t.same(warnings('discovery: { files: [ /a.json ], http: [ "http://a" ] }'), [
+    'discovery.allow is empty, so that discovery.files and discovery.http find nothing that may be read',
+  ]);
+  t.match(warnings('discovery: { exporters: [ { selector: a=b, port: 1 } ] }'), [/exporters is not used/]);
+  t.match(warnings('discovery: { kubernetes: true, allow: [ 10.0.0.0/8 ], exporters: [] }'), [/exporters is empty/]);
   t.match(warnings('kubernetes: { enabled: false, kubeconfig: /k }'), [/kubeconfig is not used/]);
 });
 

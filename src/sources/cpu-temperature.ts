@@ -29,13 +29,18 @@ const THERMAL = '/sys/class/thermal';
  * Drivers that measure a CPU: Intel's, AMD's three, VIA's, and what ARM's thermal zones register in hwmon, where `-`
  * becomes `_`: cpu_thermal (Raspberry Pi), cpu_0_0_thermal, soc_thermal (Rockchip), tj_thermal and CPU_therm (Jetson).
  */
-const CPU_CHIP = /^(coretemp|k10temp|zenpower|k8temp|via_cputemp|(cpu\w*|soc|tj)_thermal|cpu_therm)$/i;
+export const CPU_CHIP = /^(coretemp|k10temp|zenpower|k8temp|via_cputemp|(cpu\w*|soc|tj)_thermal|cpu_therm)$/i;
 
 /** Thermal zones of a CPU. Not acpitz (a firmware's value), pch, iwlwifi, INT3400 or a GPU's. */
-const CPU_ZONE = /^(x86_pkg_temp|(cpu[\w-]*|soc|tj)-thermal|cpu-therm)$/i;
+export const CPU_ZONE = /^(x86_pkg_temp|(cpu[\w-]*|soc|tj)-thermal|cpu-therm)$/i;
 
 /** A CPU's critical temperature outside this is a placeholder, °C. */
 const CRITICAL_C = { from: 60, to: 130 };
+
+/** Whether a sensor's critical temperature, °C, can be a CPU's own. */
+export function isLikelyCritical(celsius: number): boolean {
+  return celsius >= CRITICAL_C.from && celsius <= CRITICAL_C.to;
+}
 
 const ORIGIN_LENGTH = 120;
 
@@ -195,34 +200,55 @@ async function readChip(
   return { reading, ...(criticalC === undefined ? {} : { criticalC }), notes };
 }
 
-/**
- * A chip's sensors, without AMD's Tctl where the chip tells better. Tctl is a fan-control scale, up to 27 °C above the
- * die on purpose (a Threadripper at 69 shows 96), so it counts only on a k10temp without Tdie, less the configured
- * offset. zenpower always has Tdie.
- */
 async function sensorsOfTheDie(
   sysfs: Sysfs,
   chip: Chip,
   has: ReadonlySet<string>,
   tctlOffsetC: number,
 ): Promise<{ readonly sensors: readonly Sensor[]; readonly besideTdie: readonly string[] }> {
-  const prefixes = [...has].flatMap((file) => /^(.*\/temp\d+)_input$/.exec(file)?.[1] ?? []);
-  if (chip.name !== 'k10temp' && chip.name !== 'zenpower') {
-    return { sensors: prefixes.map((prefix) => ({ prefix, offsetC: 0 })), besideTdie: [] };
+  const labelled: { readonly prefix: string; readonly sensor: string; readonly label: string }[] = [];
+  for (const file of has) {
+    const [, prefix = '', sensor = ''] = /^(.*\/(temp\d+))_input$/.exec(file) ?? [];
+    if (prefix === '') continue;
+    const label = tellsTctl(chip.name) ? await labelOf(sysfs, prefix) : '';
+    labelled.push({ prefix, sensor, label });
   }
+  const { kept, besideTdie } = dieSensors(chip.name, labelled, tctlOffsetC);
+  return { sensors: kept, besideTdie: besideTdie.map(({ prefix }) => prefix) };
+}
 
-  const labelled: { readonly prefix: string; readonly label: string }[] = [];
-  for (const prefix of prefixes) labelled.push({ prefix, label: await labelOf(sysfs, prefix) });
-  const hasTdie = chip.name === 'zenpower' || labelled.some(({ label }) => label === 'Tdie');
-  const sensors: Sensor[] = [];
-  const besideTdie: string[] = [];
-  for (const { prefix, label } of labelled) {
-    // Before Linux 5.x k10temp had no labels; its temp1 was Tctl.
-    const isTctl = label === 'Tctl' || (chip.name === 'k10temp' && label === '' && prefix.endsWith('/temp1'));
-    if (isTctl && hasTdie) besideTdie.push(prefix);
-    else sensors.push({ prefix, offsetC: isTctl ? tctlOffsetC : 0 });
-  }
-  return { sensors, besideTdie };
+/**
+ * A chip's sensors, without AMD's Tctl where the chip tells better. Tctl is a fan-control scale, up to 27 °C above the
+ * die on purpose (a Threadripper at 69 shows 96), so it counts only on a k10temp without Tdie, less the configured
+ * offset. zenpower always has Tdie. `sensor` is `temp1` and so on, `label` is '' for a sensor without one.
+ */
+export function dieSensors<S extends { readonly sensor: string; readonly label: string }>(
+  chipName: string,
+  sensors: readonly S[],
+  tctlOffsetC: number,
+): { readonly kept: readonly (S & { readonly offsetC: number })[]; readonly besideTdie: readonly S[] } {
+  if (!tellsTctl(chipName)) return { kept: sensors.map((each) => ({ ...each, offsetC: 0 })), besideTdie: [] };
+  const hasTdie = chipName === 'zenpower' || sensors.some(({ label }) => label === 'Tdie');
+  // Before Linux 5.x k10temp had no labels; its temp1 was Tctl.
+  const isTctl = ({ sensor, label }: S): boolean =>
+    label === 'Tctl' || (chipName === 'k10temp' && label === '' && sensor === 'temp1');
+  return {
+    kept: sensors
+      .filter((each) => !(hasTdie && isTctl(each)))
+      .map((each) => ({ ...each, offsetC: isTctl(each) ? tctlOffsetC : 0 })),
+    besideTdie: sensors.filter((each) => hasTdie && isTctl(each)),
+  };
+}
+
+function tellsTctl(chipName: string): boolean {
+  return chipName === 'k10temp' || chipName === 'zenpower';
+}
+
+/** The hottest that can be believed; else the highest number, for the domain to call invalid; nothing of nothing. */
+export function hottestOf<S extends { readonly celsius: number }>(numbers: readonly S[]): S | undefined {
+  const believed = numbers.filter(({ celsius }) => parseReading('temperature', celsius).ok);
+  const among = believed.length > 0 ? believed : numbers;
+  return among.reduce<S | undefined>((best, each) => (best && best.celsius >= each.celsius ? best : each), undefined);
 }
 
 /** '' where there is none. */
@@ -264,17 +290,14 @@ async function criticalOf(
     const critical = await sysfs.readInteger(file);
     if (!critical.ok) continue;
     const celsius = onTheDie(critical.value, sensor);
-    if (celsius >= CRITICAL_C.from && celsius <= CRITICAL_C.to) return celsius;
+    if (isLikelyCritical(celsius)) return celsius;
   }
   return undefined;
 }
 
 /** The hottest sensor that can be believed; else a number that cannot, for the domain to call invalid; else the cause. */
 async function hottest(sysfs: Sysfs, { id, name }: Chip, saying: readonly Said[]): Promise<RawReading> {
-  const numbers = saying
-    .flatMap((said) => (said.kind === 'number' ? [said] : []))
-    .sort((a, b) => b.celsius - a.celsius);
-  const best = numbers.find(({ celsius }) => parseReading('temperature', celsius).ok) ?? numbers[0];
+  const best = hottestOf(saying.flatMap((said) => (said.kind === 'number' ? [said] : [])));
   if (best) {
     const { prefix, offsetC } = best.sensor;
     const label = await labelOf(sysfs, prefix);

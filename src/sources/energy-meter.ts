@@ -12,7 +12,8 @@ export interface EnergyCounter {
   readonly rangeUj?: number;
 }
 
-export type Metered =
+/** Power from a counter that was read without a failure. */
+export type Rate =
   | {
       readonly kind: 'power';
       /** Mean since the read before. Not checked: a counter that stands still gives 0. */
@@ -22,8 +23,9 @@ export type Metered =
       readonly overMs: number;
     }
   /** Read once so far, or begun anew. */
-  | { readonly kind: 'first' }
-  | { readonly kind: 'failed'; readonly failure: FileFailure };
+  | { readonly kind: 'first' };
+
+export type Metered = Rate | { readonly kind: 'failed'; readonly failure: FileFailure };
 
 /** Over less the steps of the counters show (an RAPL counter moves about once per ms, an Intel card's more rarely). */
 const SHORTEST_MS = 1000;
@@ -37,17 +39,45 @@ const FIRST_WAIT_MS = SHORTEST_MS + 10;
 /** What the second reads may take within the deadline; a healthy counter answers in under 1 ms. */
 const SECOND_READ_MS = 100;
 
+/** Of one source; far more than any machine has. The one that was added first is forgotten for the next one. */
+const MOST_COUNTERS = 1024;
+
 interface Sample {
   readonly energyUj: number;
   readonly atMs: number;
-  readonly metered: Metered;
+  readonly rate: Rate;
+}
+
+/** Counters of energy, followed from read to read, however they are read. */
+export class EnergyRates {
+  readonly #last = new Map<string, Sample>();
+
+  /** The power given at a read within the last second: it is given again, with its time. */
+  recent(counter: string, nowMs: number): Rate | undefined {
+    const last = this.#last.get(counter);
+    return last && nowMs - last.atMs < SHORTEST_MS ? last.rate : undefined;
+  }
+
+  /** The mean power since the read before. `energyUj` in µJ, `atMs` monotonic; see {@link EnergyCounter.rangeUj}. */
+  next(counter: string, energyUj: number, atMs: number, rangeUj?: number): Rate {
+    const recent = this.recent(counter, atMs);
+    if (recent) return recent;
+    const last = this.#last.get(counter);
+    const rate = last ? powerBetween(last, energyUj, atMs, rangeUj) : ({ kind: 'first' } as const);
+    if (!last && this.#last.size >= MOST_COUNTERS) {
+      const [oldest] = this.#last.keys();
+      if (oldest !== undefined) this.#last.delete(oldest);
+    }
+    this.#last.set(counter, { energyUj, atMs, rate });
+    return rate;
+  }
 }
 
 export class EnergyMeter {
   readonly #sysfs: Sysfs;
   readonly #clock: Clock;
   readonly #closing: AbortSignal;
-  readonly #last = new Map<string, Sample>();
+  readonly #rates = new EnergyRates();
 
   /** `closing` ends the wait between two first reads. */
   constructor(sysfs: Sysfs, clock: Clock, closing: AbortSignal) {
@@ -72,14 +102,11 @@ export class EnergyMeter {
   }
 
   async #sample({ file, rangeUj }: EnergyCounter): Promise<Metered> {
-    const last = this.#last.get(file);
-    if (last && this.#nowMs() - last.atMs < SHORTEST_MS) return last.metered;
+    const recent = this.#rates.recent(file, this.#nowMs());
+    if (recent) return recent;
     const energy = await this.#sysfs.readInteger(file);
     if (!energy.ok) return { kind: 'failed', failure: energy };
-    const atMs = this.#nowMs();
-    const metered = last ? powerBetween(last, energy.value, atMs, rangeUj) : ({ kind: 'first' } as const);
-    this.#last.set(file, { energyUj: energy.value, atMs, metered });
-    return metered;
+    return this.#rates.next(file, energy.value, this.#nowMs(), rangeUj);
   }
 
   #nowMs(): number {
@@ -87,7 +114,7 @@ export class EnergyMeter {
   }
 }
 
-function powerBetween(last: Sample, energyUj: number, atMs: number, rangeUj: number | undefined): Metered {
+function powerBetween(last: Sample, energyUj: number, atMs: number, rangeUj: number | undefined): Rate {
   const overMs = atMs - last.atMs;
   const roseUj = energyUj - last.energyUj + (energyUj < last.energyUj ? (rangeUj ?? 0) : 0);
   // A counter without a range that fell, or one that fell by more than its range, was reset.

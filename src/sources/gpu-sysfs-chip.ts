@@ -32,15 +32,27 @@ const DRIVERS: Readonly<Record<GpuSighting['vendor'], readonly GpuDriver[]>> = {
   other: [],
 };
 
+const VENDORS = ['amd', 'intel', 'nvidia'] as const;
+
 /** In this order the first that is there is the card's temperature; '' is a sensor without label (older drivers). */
 const JUDGED_LABELS = ['edge', 'pkg', '', 'junction'];
 /** Shown. The others are not even read: each of Intel's vram_ch_N takes about 100 ms. */
-const SHOWN_LABELS = ['edge', 'pkg', 'junction', 'mem', 'vram'];
+export const SHOWN_LABELS: readonly string[] = ['edge', 'pkg', 'junction', 'mem', 'vram'];
 
 /** All ones of 16, 31, 32 and 64 bits: "no value" in the tables of AMD's firmware (MangoHud#875, #1953). */
 const NO_VALUE: ReadonlySet<number> = new Set([0xffff, 0x7fffffff, 0xffffffff, 2 ** 64]);
 
 const ORIGIN_LENGTH = 120;
+
+/** Whether a number, in the driver's own unit (m°C, µW, bytes), is a bit pattern that says "no value". */
+export function isNoValue(raw: number): boolean {
+  return NO_VALUE.has(raw);
+}
+
+/** Whose driver of a GPU this is; `undefined` for any other driver. */
+export function vendorOfDriver(name: string): GpuSighting['vendor'] | undefined {
+  return VENDORS.find((vendor) => DRIVERS[vendor].some((driver) => driver === name));
+}
 
 /** The hwmon chip below a card's device directory, or why there is none; `ENOENT` where its driver has none. */
 export async function findChip(
@@ -97,8 +109,9 @@ export async function readMemory(sysfs: Sysfs, { id, vendor }: GpuSighting, devi
   const used = await sysfs.readInteger(`${device}/mem_info_vram_used`);
   const total = await sysfs.readInteger(`${device}/mem_info_vram_total`);
   const readings: RawReading[] = [];
-  if (used.ok && total.ok) readings.push(memoryReading(id, used.value, total.value, device));
-  else {
+  if (used.ok && total.ok) {
+    readings.push(vramReading(id, used.value, total.value, `${device}/mem_info_vram_used`));
+  } else {
     const failures = [used, total].flatMap((answer) => (answer.ok ? [] : [answer]));
     const failure = failures.find((each) => !isAbsent(each));
     readings.push(failure ? failedReading(id, 'memory', failure) : none);
@@ -116,23 +129,36 @@ export async function readMemory(sysfs: Sysfs, { id, vendor }: GpuSighting, devi
  * generations, the shutdown on others, and a placeholder of 80 °C where the firmware's table has none, which as a
  * slowdown temperature would lower the hard stop for nothing.
  */
-export async function readLimits(sysfs: Sysfs, { driver, directory }: Chip, id: string): Promise<HardwareLimits[]> {
-  // xe's power1_cap is the limit of bursts of some ms; the one that holds is power1_max, 0 when it is off.
-  const isIntel = driver === 'i915' || driver === 'xe';
-  const enforced = await sysfs.readInteger(`${directory}/${isIntel ? 'power1_max' : 'power1_cap'}`);
-  const byDefault = await sysfs.readInteger(`${directory}/${isIntel ? 'power1_rated_max' : 'power1_cap_default'}`);
-  const wattsOf = (answer: FileAnswer<number>): number | undefined =>
-    answer.ok && parseReading('power', answer.value / 1e6).ok ? answer.value / 1e6 : undefined;
-  const [enforcedPowerW, defaultPowerW] = [wattsOf(enforced), wattsOf(byDefault)];
-  if (enforcedPowerW === undefined && defaultPowerW === undefined) return [];
-  return [
-    {
-      component: 'gpu',
-      id,
-      ...(enforcedPowerW !== undefined && { enforcedPowerW }),
-      ...(defaultPowerW !== undefined && { defaultPowerW }),
-    },
-  ];
+export async function readLimits(
+  sysfs: Sysfs,
+  { driver, directory }: Chip,
+  id: string,
+): Promise<readonly HardwareLimits[]> {
+  const files = powerLimitNames(driver);
+  const wattsOf = (answer: FileAnswer<number>): number | undefined => (answer.ok ? answer.value / 1e6 : undefined);
+  const enforcedPowerW = wattsOf(await sysfs.readInteger(`${directory}/power1_${files.enforced}`));
+  const defaultPowerW = wattsOf(await sysfs.readInteger(`${directory}/power1_${files.byDefault}`));
+  return powerLimits(id, enforcedPowerW, defaultPowerW);
+}
+
+/** xe's `cap` is the limit of bursts of some ms; the one that holds is `max`, 0 when it is off. */
+export function powerLimitNames(driver: GpuDriver): { readonly enforced: string; readonly byDefault: string } {
+  return driver === 'i915' || driver === 'xe'
+    ? { enforced: 'max', byDefault: 'rated_max' }
+    : { enforced: 'cap', byDefault: 'cap_default' };
+}
+
+/** The limits of a card, W, as far as they can be believed; nothing where none can. */
+export function powerLimits(
+  id: string,
+  enforcedW: number | undefined,
+  defaultW: number | undefined,
+): readonly HardwareLimits[] {
+  const believed = (watts: number | undefined): watts is number =>
+    watts !== undefined && parseReading('power', watts).ok;
+  if (!believed(enforcedW) && !believed(defaultW)) return [];
+  const enforced = believed(enforcedW) && { enforcedPowerW: enforcedW };
+  return [{ component: 'gpu', id, ...enforced, ...(believed(defaultW) && { defaultPowerW: defaultW }) }];
 }
 
 interface Sensor {
@@ -154,9 +180,7 @@ async function readTemperatures(sysfs: Sysfs, chip: Chip, id: string): Promise<R
     if (label && !label.ok) unlabelled = label;
     else sensors.push({ prefix, label: label?.value ?? '' });
   }
-  const best = JUDGED_LABELS.flatMap((label) => sensors.find((sensor) => sensor.label === label) ?? [])[0];
-  // The one without a readable label may be the edge.
-  const judged = unlabelled && best?.label === 'junction' ? undefined : best;
+  const judged = judgedSensor(sensors, unlabelled !== undefined);
   const readings: RawReading[] = [];
   if (!judged) {
     const why = `no temperature of ${driver} labelled edge or pkg, or without label, in ${directory}`;
@@ -171,6 +195,15 @@ async function readTemperatures(sysfs: Sysfs, chip: Chip, id: string): Promise<R
     readings.push(sensor === judged ? reading : { ...reading, informational: true });
   }
   return readings;
+}
+
+/** The sensor that is the card's temperature. One with a label that cannot be read, `isOneUnknown`, may be the edge. */
+export function judgedSensor<S extends { readonly label: string }>(
+  sensors: readonly S[],
+  isOneUnknown: boolean,
+): S | undefined {
+  const best = JUDGED_LABELS.flatMap((label) => sensors.find((sensor) => sensor.label === label) ?? [])[0];
+  return isOneUnknown && best?.label === 'junction' ? undefined : best;
 }
 
 /** The average where there is one: exactly one of the two is there, depending on chip and kernel (nvtop#244). */
@@ -209,15 +242,11 @@ async function readPower(
   }
 }
 
-function memoryReading(id: string, used: number, total: number, device: string): RawReading {
-  const origin = `amdgpu, ${device}/mem_info_vram_used of ${(total / 2 ** 30).toFixed(1)} GiB`;
+/** The share of a card's memory from bytes used and bytes that there are. `where` is for people. */
+export function vramReading(id: string, used: number, total: number, where: string): RawReading {
+  const origin = `amdgpu, ${where} of ${(total / 2 ** 30).toFixed(1)} GiB`;
   if (NO_VALUE.has(used) || NO_VALUE.has(total) || total <= 0) {
-    return missing(
-      id,
-      'memory',
-      'invalid',
-      `${used} of ${total} bytes is no value: ${device}/mem_info_vram_used, _total`,
-    );
+    return missing(id, 'memory', 'invalid', `${used} of ${total} bytes is no value: ${where}, _total`);
   }
   return present(id, 'memory', used / total, origin);
 }

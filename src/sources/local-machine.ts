@@ -5,8 +5,10 @@
 // reports the ACPI zone for the CPU, knows one socket and blocks.
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 import { EMPTY_REPORT, type MissingCause, type RawReading, type SourceReport } from '../domain/reading.ts';
+import { type CpuTimes, LONGEST_SHARE_MS, SHORTEST_SHARE_MS, shareBetween } from './cpu-share.ts';
 import { CpuTemperature, type CpuTemperatures } from './cpu-temperature.ts';
 import { joined } from './joined.ts';
+import { type MemoryFigures, memoryShare } from './memory-share.ts';
 import { type PciDisplays, readPciDisplays } from './pci-display.ts';
 import type { Source } from './source.ts';
 import { type FileFailure, parseInteger, Sysfs } from './sysfs.ts';
@@ -25,17 +27,8 @@ export interface LocalMachineOptions {
   readonly zfsCacheIsAvailable?: boolean;
 }
 
-/** A share over a shorter time is noise: the counters move in steps of 10 ms. */
-const SHORTEST_SHARE_MS = 1000;
-/** A share over a longer time hides what the CPU does now. */
-const LONGEST_SHARE_MS = 60_000;
 /** `/proc/stat` has a number for each interrupt line: about 100 KB on large servers. */
 const LARGEST_PROC_FILE_BYTES = 1024 * 1024;
-/**
- * 3 s in clock ticks, which Linux shows 100 of per second on every architecture. Counters step back by a few ticks while
- * a CPU sleeps or a hypervisor steals time; further back, the CPU was unplugged and begins anew (node_exporter's rule).
- */
-const SMALLEST_RESET_TICKS = 300;
 const MOST_NOTES = 50;
 
 /** The source `local-machine`. It holds no file open; {@link Source.close} only ends a wait between two samples. */
@@ -156,12 +149,6 @@ class LocalMachine implements Source {
   }
 }
 
-interface CpuTimes {
-  readonly atMs: number;
-  /** Ticks since boot of each CPU: user, nice, system, idle, iowait, irq, softirq, steal. */
-  readonly cpus: ReadonlyMap<string, readonly number[]>;
-}
-
 /** The share of time that the CPUs worked, between the last sample and this one. */
 class CpuShare {
   readonly #sysfs: Sysfs;
@@ -194,7 +181,7 @@ class CpuShare {
     const to = await this.#sample();
     if (!('cpus' in to)) return to;
     this.#last = to;
-    this.#share = shareBetween(from, to);
+    this.#share = shareBetween(from, to, '/proc/stat');
     return this.#share;
   }
 
@@ -216,86 +203,28 @@ class CpuShare {
   }
 }
 
-/**
- * 1 - Δ(idle + iowait) / Δ(all), summed over the CPUs in both samples. A CPU whose counters stood still is offline and
- * falls out of the sums by itself: counted as idle, two dead ones of four would turn 98 % into 49 (LXCFS, lxcfs#581).
- */
-function shareBetween(from: CpuTimes, to: CpuTimes): RawReading {
-  let allTicks = 0;
-  let workedTicks = 0;
-  let counted = 0;
-  let reset = 0;
-  for (const [cpu, after] of to.cpus) {
-    const before = from.cpus.get(cpu);
-    if (!before) continue;
-    const steps = after.map((ticks, mode) => ticks - (before[mode] ?? ticks));
-    if (steps.some((step) => step <= -SMALLEST_RESET_TICKS)) {
-      reset++;
-      continue;
-    }
-    // A small step back is jitter. Dropping the whole CPU for it would hide one that is busy.
-    const forward = steps.map((step) => Math.max(0, step));
-    const [, , , idle = 0, iowait = 0] = forward;
-    const all = forward.reduce((sum, step) => sum + step, 0);
-    if (all > 0) counted++;
-    allTicks += all;
-    workedTicks += all - idle - iowait;
-  }
-  const over = `over ${((to.atMs - from.atMs) / 1000).toFixed(1)} s`;
-  const left = reset === 0 ? '' : `; ${reset} left out: counters began anew`;
-  if (allTicks === 0) {
-    return {
-      ...missing('cpu', 'utilization', 'frozen', `/proc/stat: no counter moved ${over}${left}`),
-      sampledAtMs: to.atMs,
-    };
-  }
-  return {
-    component: 'cpu',
-    quantity: 'utilization',
-    value: workedTicks / allTicks,
-    origin: `/proc/stat: ${counted} of ${to.cpus.size} CPUs ${over}${left}`,
-    sampledAtMs: to.atMs,
-  };
-}
-
-/** 1 - available / total. MemFree alone would count the page cache as used. */
 async function readMemory(sysfs: Sysfs, zfsCacheIsAvailable: boolean): Promise<RawReading> {
   const meminfo = await sysfs.readText('/proc/meminfo', LARGEST_PROC_FILE_BYTES);
   if (!meminfo.ok) return unreadable('memory', 'memory', meminfo);
-  const kib = new Map<string, number>();
+  const bytes = new Map<string, number>();
   for (const [, key = '', number = ''] of meminfo.value.matchAll(/^(\w+):\s+(\d{1,15}) kB$/gm)) {
-    kib.set(key, Number(number));
+    bytes.set(key, Number(number) * 1024);
   }
-  const total = kib.get('MemTotal');
-  const available = availableKib(kib);
-  if (total === undefined || total === 0 || !available) {
-    return missing('memory', 'memory', 'invalid', '/proc/meminfo: no MemTotal, or neither MemAvailable nor MemFree');
-  }
-  const cache = await zfsCacheAboveMinimumKib(sysfs);
-  const gibibytes = `${(cache / 1024 ** 2).toFixed(1)} GiB of ZFS cache above its minimum`;
-  const cacheNote = cache === 0 ? '' : `; ${gibibytes} counted as ${zfsCacheIsAvailable ? 'available' : 'used'}`;
-  return {
-    component: 'memory',
-    quantity: 'memory',
-    value: (total - available.kib - (zfsCacheIsAvailable ? cache : 0)) / total,
-    origin: `/proc/meminfo: ${available.formula}${cacheNote}`,
+  const figures: MemoryFigures = {
+    total: bytes.get('MemTotal'),
+    available: bytes.get('MemAvailable'),
+    free: bytes.get('MemFree'),
+    buffers: bytes.get('Buffers'),
+    cached: bytes.get('Cached'),
+    reclaimable: bytes.get('SReclaimable'),
+    shared: bytes.get('Shmem'),
+    zfsCacheAboveMinimum: await zfsCacheAboveMinimumBytes(sysfs),
   };
+  return memoryShare(figures, zfsCacheIsAvailable, '/proc/meminfo');
 }
 
-function availableKib(
-  kib: ReadonlyMap<string, number>,
-): { readonly kib: number; readonly formula: string } | undefined {
-  const available = kib.get('MemAvailable');
-  if (available !== undefined) return { kib: available, formula: 'MemAvailable' };
-  const [free, buffers, cached] = [kib.get('MemFree'), kib.get('Buffers'), kib.get('Cached')];
-  if (free === undefined || buffers === undefined || cached === undefined) return undefined;
-  // Shared memory stands in Cached and cannot be given back.
-  const reclaimable = buffers + cached + (kib.get('SReclaimable') ?? 0) - (kib.get('Shmem') ?? 0);
-  return { kib: free + reclaimable, formula: 'no MemAvailable, estimated from free, buffers and cache' };
-}
-
-/** What ZFS could give back of its ARC, KiB; 0 without ZFS. */
-async function zfsCacheAboveMinimumKib(sysfs: Sysfs): Promise<number> {
+/** What ZFS could give back of its ARC; 0 without ZFS. */
+async function zfsCacheAboveMinimumBytes(sysfs: Sysfs): Promise<number> {
   const arcstats = await sysfs.readText('/proc/spl/kstat/zfs/arcstats', LARGEST_PROC_FILE_BYTES);
   if (!arcstats.ok) return 0;
   const bytes = new Map<string, number>();
@@ -303,7 +232,7 @@ async function zfsCacheAboveMinimumKib(sysfs: Sysfs): Promise<number> {
     bytes.set(key, Number(number));
   }
   const [size, minimum] = [bytes.get('size'), bytes.get('c_min')];
-  return size === undefined || minimum === undefined ? 0 : Math.max(0, size - minimum) / 1024;
+  return size === undefined || minimum === undefined ? 0 : Math.max(0, size - minimum);
 }
 
 function unreadable(component: 'cpu' | 'memory', quantity: RawReading['quantity'], failure: FileFailure): RawReading {

@@ -25,13 +25,17 @@ const NEEDS_ROOT = 'run as root or with CAP_DAC_READ_SEARCH';
 /** The platform counts as one, whatever the number of its zones. */
 const PSYS = 'psys-0';
 
-interface Zone {
-  /** `intel-rapl:0:2`. */
-  readonly entry: string;
+/** What a zone counts. */
+export interface Place {
   readonly kind: 'package' | 'dram' | 'psys';
   readonly socket: number;
   /** Number of the die within the socket, where the kernel names dies (`package-0-die-1`). */
   readonly die: number | undefined;
+}
+
+interface Zone extends Place {
+  /** `intel-rapl:0:2`. */
+  readonly entry: string;
   readonly counter: EnergyCounter;
 }
 
@@ -63,20 +67,22 @@ export class Rapl {
       deadlineMs,
     );
     const readings: RawReading[] = [];
-    for (const [id, alike] of groupsOf(zones)) readings.push(await this.#readingOf(id, alike, metered));
+    for (const [id, alike] of groupsOf(zones)) {
+      const hasDies = new Set(alike.map(({ die }) => die)).size > 1;
+      const told = alike.map((zone) => ({ ...zone, metered: metered.get(zone.counter.file) }));
+      readings.push(readingOfZones(id, told, hasDies && (await this.#dieShowsSocket()), POWERCAP));
+    }
     const isLocked = [...metered.values()].some((each) => each.kind === 'failed' && isDenied(each.failure));
     const locked = `CPU power: ${NEEDS_ROOT} to read it; an estimate of total power is only a lower bound without it`;
     return { readings, notes: [...notes, ...(isLocked ? [locked] : [])] };
   }
 
   async #findZones(entries: readonly string[]): Promise<{ readonly zones: Zone[]; readonly notes: string[] }> {
-    const throughMsr = entries.filter((entry) => /^intel-rapl:\d+(:\d+)?$/.test(entry));
-    const throughMmio = entries.filter((entry) => /^intel-rapl-mmio:\d+(:\d+)?$/.test(entry));
-    const used = throughMsr.length > 0 ? throughMsr : throughMmio;
+    const { used, mirrored } = countedEntries(entries);
     const names = new Map<string, string>();
     const zones: Zone[] = [];
     const notes: string[] = [];
-    const others: string[] = throughMsr.length > 0 ? [...throughMmio] : [];
+    const others: string[] = [...mirrored];
     for (const entry of used) {
       const name = await this.#sysfs.readText(`${POWERCAP}/${entry}/name`);
       if (!name.ok) {
@@ -102,42 +108,6 @@ export class Rapl {
     return { zones, notes };
   }
 
-  /** One reading from the zones of one kind and socket: usually one zone, several where the kernel names dies. */
-  async #readingOf(id: string, zones: readonly Zone[], metered: ReadonlyMap<string, Metered>): Promise<RawReading> {
-    const base = { component: 'cpu', id, quantity: 'power', ...(id === PSYS && { informational: true }) } as const;
-    const missing = (cause: MissingCause, detail: string): RawReading => ({
-      ...base,
-      value: null,
-      cause,
-      origin: clipped(detail),
-    });
-    const dies = new Map<number | undefined, Metered & { readonly kind: 'power' }>();
-    for (const { die, counter } of zones) {
-      const each = metered.get(counter.file);
-      if (each?.kind === 'failed') {
-        const { code, detail } = each.failure;
-        const why = isDenied(each.failure) ? `${detail}: ${NEEDS_ROOT}` : detail;
-        return missing(code === 'not-a-number' ? 'invalid' : 'unreadable', why);
-      }
-      if (each?.kind !== 'power')
-        return missing('not-yet-read', `${counter.file}: power takes two reads, a second apart`);
-      // The same zone twice is one meter shown twice.
-      if (each.powerW >= (dies.get(die)?.powerW ?? 0)) dies.set(die, each);
-    }
-    const powers = [...dies.values()];
-    const watts = powers.map(({ powerW }) => powerW);
-    const isMirrored = powers.length > 1 && (await this.#dieShowsSocket());
-    const how = powers.length === 1 ? '' : isMirrored ? ', the highest die' : ', the sum of its dies';
-    const where = zones.map(({ entry }) => entry).join(' ');
-    const overS = Math.max(...powers.map(({ overMs }) => overMs)) / 1000;
-    return {
-      ...base,
-      value: isMirrored ? Math.max(...watts) : watts.reduce((sum, powerW) => sum + powerW, 0),
-      origin: clipped(`RAPL ${id}${how}: ${where} in ${POWERCAP} over ${overS.toFixed(1)} s`),
-      sampledAtMs: Math.min(...powers.map(({ atMs }) => atMs)),
-    };
-  }
-
   /**
    * AMD shows the socket's counter under every die (codecarbon#1379: 68 W and 68 W on a machine drawing 125 W at the
    * wall); Intel's dies have counters of their own. Asked once: the kernel takes its time over this file.
@@ -152,8 +122,68 @@ export class Rapl {
   }
 }
 
+/** One zone and what its counter gave. */
+export interface ToldZone extends Place {
+  readonly entry: string;
+  readonly metered: Metered | undefined;
+}
+
+/**
+ * One reading from the zones of one kind and socket: usually one zone, several where the kernel names dies. `where` says
+ * for people where the zones stand.
+ */
+export function readingOfZones(
+  id: string,
+  zones: readonly ToldZone[],
+  diesMirrorSocket: boolean,
+  where: string,
+): RawReading {
+  const base = { component: 'cpu', id, quantity: 'power', ...(id === PSYS && { informational: true }) } as const;
+  const missing = (cause: MissingCause, detail: string): RawReading => ({
+    ...base,
+    value: null,
+    cause,
+    origin: clipped(detail),
+  });
+  const dies = new Map<number | undefined, Metered & { readonly kind: 'power' }>();
+  for (const { entry, die, metered } of zones) {
+    if (metered?.kind === 'failed') {
+      const { code, detail } = metered.failure;
+      const why = isDenied(metered.failure) ? `${detail}: ${NEEDS_ROOT}` : detail;
+      return missing(code === 'not-a-number' ? 'invalid' : 'unreadable', why);
+    }
+    if (metered?.kind !== 'power')
+      return missing('not-yet-read', `${entry} in ${where}: power takes two reads, a second apart`);
+    // The same zone twice is one meter shown twice.
+    if (metered.powerW >= (dies.get(die)?.powerW ?? 0)) dies.set(die, metered);
+  }
+  const powers = [...dies.values()];
+  const watts = powers.map(({ powerW }) => powerW);
+  const isMirrored = powers.length > 1 && diesMirrorSocket;
+  const how = powers.length === 1 ? '' : isMirrored ? ', the highest die' : ', the sum of its dies';
+  const overS = Math.max(...powers.map(({ overMs }) => overMs)) / 1000;
+  return {
+    ...base,
+    value: isMirrored ? Math.max(...watts) : watts.reduce((sum, powerW) => sum + powerW, 0),
+    origin: clipped(
+      `RAPL ${id}${how}: ${zones.map(({ entry }) => entry).join(' ')} in ${where} over ${overS.toFixed(1)} s`,
+    ),
+    sampledAtMs: Math.min(...powers.map(({ atMs }) => atMs)),
+  };
+}
+
+/** The entries of /sys/class/powercap to count: the MSR zones, else the MMIO zones that repeat them. */
+export function countedEntries(entries: readonly string[]): {
+  readonly used: readonly string[];
+  readonly mirrored: readonly string[];
+} {
+  const throughMsr = entries.filter((entry) => /^intel-rapl:\d+(:\d+)?$/.test(entry));
+  const throughMmio = entries.filter((entry) => /^intel-rapl-mmio:\d+(:\d+)?$/.test(entry));
+  return throughMsr.length > 0 ? { used: throughMsr, mirrored: throughMmio } : { used: throughMmio, mirrored: [] };
+}
+
 /** What a zone counts, by its name and its parent's; `undefined` for what is inside another zone. */
-function placeOf(name: string, parent: string | undefined): Pick<Zone, 'kind' | 'socket' | 'die'> | undefined {
+export function placeOf(name: string, parent: string | undefined): Place | undefined {
   if (name === 'psys') return { kind: 'psys', socket: 0, die: undefined };
   const within = name === 'dram' ? parent : name;
   const [, socket, die] = /^package-(\d+)(?:-die-(\d+))?$/.exec(within ?? '') ?? [];
@@ -166,8 +196,8 @@ function placeOf(name: string, parent: string | undefined): Pick<Zone, 'kind' | 
 }
 
 /** Zones by what they count: `package-0`, `dram-1`, `psys-0`. */
-function groupsOf(zones: readonly Zone[]): ReadonlyMap<string, readonly Zone[]> {
-  const groups = new Map<string, Zone[]>();
+export function groupsOf<Z extends Place>(zones: readonly Z[]): ReadonlyMap<string, readonly Z[]> {
+  const groups = new Map<string, Z[]>();
   for (const zone of zones) {
     const id = `${zone.kind}-${zone.socket}`;
     groups.set(id, [...(groups.get(id) ?? []), zone]);

@@ -27,20 +27,21 @@ export interface SystemPowerOptions {
 const HWMON = '/sys/class/hwmon';
 
 /** Places in the order of sources of total power, where the lowest wins: 2 the BMC, 3 Redfish, 4 and 5 these. */
-const ACPI_METER_RANK = 4;
-const SUPPLIES_RANK = 5;
+export const ACPI_METER_RANK = 4;
+export const SUPPLIES_RANK = 5;
 
 /**
  * Drivers of power supplies: Corsair HXi and RMi, and PMBus ones by their makers (IBM, Delta, Bel, Inspur, Intel CRPS,
  * FSP, Acbel). By name, since voltage regulators and hot-swap controllers on PMBus call a part of the machine's power
  * `pin`, too.
  */
-const SUPPLY_CHIP = /^(corsairpsu|pmbus|psu?\d*|cffps\d?|dps\d+ab|pfe\d+|ipsps\d|(intel_)?crps\d*|y[mh]\d+e|fsg032)$/i;
+export const SUPPLY_CHIP =
+  /^(corsairpsu|pmbus|psu?\d*|cffps\d?|dps\d+ab|pfe\d+|ipsps\d|(intel_)?crps\d*|y[mh]\d+e|fsg032)$/i;
 /**
  * The one sensor of a supply that stands for all of it. Corsair's `power total` is what it gives; from the wall it
  * takes 7 to 12 % more (the curves that liquidctl estimates the input by).
  */
-const SUPPLY_TOTAL = /^(power total|pin1?)$/i;
+export const SUPPLY_TOTAL = /^(power total|pin1?)$/i;
 
 const ORIGIN_LENGTH = 120;
 const MOST_NOTES = 50;
@@ -56,7 +57,7 @@ interface Found {
 }
 
 /** One chip's word on power, W. */
-type Said = { readonly ok: true; readonly watts: number; readonly what: string } | FileFailure;
+export type Said = { readonly ok: true; readonly watts: number; readonly what: string } | FileFailure;
 
 class SystemPower implements Source {
   readonly id = 'system-power';
@@ -66,8 +67,7 @@ class SystemPower implements Source {
   readonly #sysfs: Sysfs;
   readonly #rapl: Rapl;
   readonly #closing = new AbortController();
-  /** The most supplies that gave their power at the same time. */
-  #mostSupplies = 0;
+  readonly #supplies = new Supplies();
   readonly #joinedLook = joined((startedAtMs: number, deadlineMs: number) => this.#look(startedAtMs, deadlineMs));
 
   constructor({ node, clock, root = '/' }: SystemPowerOptions) {
@@ -123,7 +123,7 @@ class SystemPower implements Source {
       else if (SUPPLY_CHIP.test(name.value)) supplies.push(await this.#readSupply(directory, name.value));
       else others.push(name.value);
     }
-    const readings = [...meters.map((said) => readingOf(said, ACPI_METER_RANK)), ...this.#sumOf(supplies)];
+    const readings = [...meters.map((said) => readingOf(said, ACPI_METER_RANK)), ...this.#supplies.sumOf(supplies)];
     const counts = `${meters.length} ACPI power meters and ${supplies.length} power supplies`;
     const among = `not of the whole machine: ${[...new Set(others)].join(', ') || 'nothing'}`;
     notes.unshift(`Total power: ${counts} in ${HWMON}; ${among}`);
@@ -171,24 +171,6 @@ class SystemPower implements Source {
     };
   }
 
-  /** The supplies' sum; a redundant one in standby rightly gives 0. Nothing where there was never a supply. */
-  #sumOf(supplies: readonly Said[]): RawReading[] {
-    const given = supplies.flatMap((said) => (said.ok ? [said] : []));
-    this.#mostSupplies = Math.max(this.#mostSupplies, given.length);
-    if (supplies.length === 0 && this.#mostSupplies === 0) return [];
-    const silent = supplies.find((said) => !said.ok);
-    if (silent && !silent.ok) return [missing(causeOf(silent), silent.detail, SUPPLIES_RANK)];
-    if (given.length < this.#mostSupplies) {
-      const why = `${given.length} of the ${this.#mostSupplies} power supplies that gave their power earlier are there`;
-      return [missing('gone', `${why}; restart this service if one was taken out`, SUPPLIES_RANK)];
-    }
-    // A sentinel or a negative number must not vanish in a sum: it is passed on as it is, for the domain to refuse.
-    const odd = given.find(({ watts }) => watts !== 0 && !parseReading('total-power', watts).ok);
-    const watts = odd ? odd.watts : given.reduce((sum, said) => sum + said.watts, 0);
-    const what = odd ? odd.what : given.map((said) => said.what).join(' + ');
-    return [readingOf({ ok: true, watts, what }, SUPPLIES_RANK)];
-  }
-
   #frame(startedAtMs: number): Omit<SourceReport, 'outcome'> {
     return { ...EMPTY_REPORT, source: this.id, node: this.node, startedAtMs, finishedAtMs: this.#nowMs() };
   }
@@ -198,7 +180,32 @@ class SystemPower implements Source {
   }
 }
 
-function readingOf(said: Said, rank: number): RawReading {
+/** The power supplies of one machine: it remembers how many there were, so that none can go unnoticed. */
+export class Supplies {
+  /** The most supplies that gave their power at the same time. */
+  #most = 0;
+
+  /** The supplies' sum; a redundant one in standby rightly gives 0. Nothing where there was never a supply. */
+  sumOf(supplies: readonly Said[]): RawReading[] {
+    const given = supplies.flatMap((said) => (said.ok ? [said] : []));
+    this.#most = Math.max(this.#most, given.length);
+    if (supplies.length === 0 && this.#most === 0) return [];
+    const silent = supplies.find((said) => !said.ok);
+    if (silent && !silent.ok) return [missing(causeOf(silent), silent.detail, SUPPLIES_RANK)];
+    if (given.length < this.#most) {
+      const why = `${given.length} of the ${this.#most} power supplies that gave their power earlier are there`;
+      return [missing('gone', `${why}; restart this service if one was taken out`, SUPPLIES_RANK)];
+    }
+    // A sentinel or a negative number must not vanish in a sum: it is passed on as it is, for the domain to refuse.
+    const odd = given.find(({ watts }) => watts !== 0 && !parseReading('total-power', watts).ok);
+    const watts = odd ? odd.watts : given.reduce((sum, said) => sum + said.watts, 0);
+    const what = odd ? odd.what : given.map((said) => said.what).join(' + ');
+    return [readingOf({ ok: true, watts, what }, SUPPLIES_RANK)];
+  }
+}
+
+/** What a meter of this rank said, as a reading. */
+export function readingOf(said: Said, rank: number): RawReading {
   if (!said.ok) return missing(causeOf(said), said.detail, rank);
   return { component: 'system', quantity: 'total-power', value: said.watts, origin: clipped(said.what), rank };
 }

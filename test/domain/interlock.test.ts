@@ -48,7 +48,10 @@ const events: Record<EventKind, (world: DomainWorld) => unknown> = {
   inventoried: (world) => world.inventory(),
   'journal-reported': (world) => world.submit({ kind: 'journal-reported', ok: false, detail: 'ENOSPC' }),
   'nodes-listed': (world) =>
-    world.submit({ kind: 'nodes-listed', listing: { nodes: new Set([NODE]), sources: new Map(), problems: [], unread: [] } }),
+    world.submit({
+      kind: 'nodes-listed',
+      listing: { nodes: new Set([NODE]), sources: new Map(), problems: [], unread: [] },
+    }),
   started: (world) => world.submit({ kind: 'started' }),
 };
 

@@ -1,0 +1,227 @@
+// What an exporter's body says: lines to samples by name, for Prometheus text 0.0.4, its UTF-8 names, and OpenMetrics.
+// Our own, since the packages for it lose data silently: an empty value becomes '', a page of HTML becomes metrics.
+//
+// Two ideas. A bad line costs that line and nothing else: a scraper that drops the whole target for one pod's label has
+// lost its eyes. But it is kept with its name and labels, for what it would have told is missing, never safe. And most
+// of a body is never looked at: a line whose name is not wanted costs a search for the next newline.
+//
+// Lines are exposition-line.ts. TYPE, HELP and UNIT are not read: the series know what they read, by whole sample names,
+// so that `x_created`, a time, is never taken for `x`. The worse of two lines for one series is the domain's to pick.
+import { isAscii, isUtf8 } from 'node:buffer';
+import { type ExpositionFormat, isNameCharacter, LineReader } from './exposition-line.ts';
+import { printable } from './nvidia-smi-card.ts';
+import type { Labels, RejectedLine, Sample } from './scrape.ts';
+
+export type { ExpositionFormat };
+
+export interface Exposition {
+  /** By whole sample name, in the order of the body; of wanted names only. Duplicates are all there. */
+  readonly samples: ReadonlyMap<string, readonly Sample[]>;
+  /** The first 50 bad lines of wanted names. */
+  readonly rejected: readonly RejectedLine[];
+  /** How many there were. */
+  readonly rejectedCount: number;
+  readonly sampleCount: number;
+  /** Why the body is not one whole body; `null` if it is. What was read before stands in `samples`, for people. */
+  readonly cutOff: string | null;
+}
+
+export interface ExpositionOptions {
+  readonly format: ExpositionFormat;
+  /** Whole sample names, as they stand in the text; `null`: all. */
+  readonly wanted: ReadonlySet<string> | null;
+  /** All of its declared length arrived, or its last chunk did. Else a last line without newline is half a line. */
+  readonly isComplete: boolean;
+}
+
+const MOST_REJECTED = 50;
+/** A dcgm-exporter with pod labels writes about 1 KiB. */
+const LONGEST_LINE = 64 * 1024;
+/** Wanted ones, and those whose name is in braces. A node with 256 CPUs and 8 cards has about 5,000. */
+const MOST_LINES = 200_000;
+/** A rejected line's words are cut to 120 characters; not before blanks are joined. */
+const EXCERPT_BYTES = 400;
+
+const TAB = 0x09;
+const RETURN = 0x0d;
+const BLANK = 0x20;
+const HASH = 0x23;
+const OPENING = 0x7b;
+/** As Latin-1 reads it. */
+const BYTE_ORDER_MARK = '\u00ef\u00bb\u00bf';
+/** What a decoder writes for bytes that are not UTF-8; exporters send it, too, in its own right. */
+const REPLACEMENT = '\ufffd';
+
+/**
+ * Reads a body (16 MiB at most, by whom it is fetched). Never throws, and takes time in proportion to its length whatever
+ * is in it.
+ */
+export function parseExposition(body: Buffer, options: ExpositionOptions): Exposition {
+  return new BodyReader(body, options).read();
+}
+
+class BodyReader {
+  readonly #body: Buffer;
+  /** A character per byte: places are the same as in `#body`, and searches run at the speed of memory. */
+  readonly #text: string;
+  readonly #isAscii: boolean;
+  readonly #format: ExpositionFormat;
+  readonly #wanted: ReadonlySet<string> | null;
+  /** Whether a last line without newline counts. In OpenMetrics only `# EOF` may end so. */
+  readonly #trustsLastLine: boolean;
+  readonly #line: LineReader;
+  readonly #samples = new Map<string, Sample[]>();
+  readonly #rejected: RejectedLine[] = [];
+  #rejectedCount = 0;
+  #sampleCount = 0;
+  #lineNumber = 0;
+  /** The name of the line before, which is mostly this line's, too, and whether it is wanted. */
+  #name = '';
+  #isWanted: boolean;
+
+  constructor(body: Buffer, { format, wanted, isComplete }: ExpositionOptions) {
+    this.#body = body;
+    this.#text = body.toString('latin1');
+    this.#isAscii = isAscii(body);
+    this.#format = format;
+    this.#wanted = wanted;
+    this.#isWanted = wanted === null;
+    this.#trustsLastLine = isComplete && format === 'text';
+    this.#line = new LineReader(format);
+  }
+
+  read(): Exposition {
+    const cutOff = this.#readLines();
+    return {
+      samples: this.#samples,
+      rejected: this.#rejected,
+      rejectedCount: this.#rejectedCount,
+      sampleCount: this.#sampleCount,
+      cutOff,
+    };
+  }
+
+  /** Why the body is not whole, or `null`. */
+  #readLines(): string | null {
+    const text = this.#text;
+    const bytes = this.#body;
+    let hasEnded = false;
+    let linesRead = 0;
+    let next = text.startsWith(BYTE_ORDER_MARK) ? BYTE_ORDER_MARK.length : 0;
+    while (next < text.length) {
+      let start = next;
+      const newline = text.indexOf('\n', start);
+      const end = newline === -1 ? text.length : newline;
+      const isCut = newline === -1 && !this.#trustsLastLine;
+      next = end + 1;
+      this.#lineNumber += 1;
+
+      while (isBlank(bytes[start])) start += 1;
+      const code = bytes[start];
+      if (start < end) {
+        // A body ends once. What follows is another exporter's body, or the tail of an older and longer one.
+        if (hasEnded) return `line ${this.#lineNumber} stands after "# EOF"`;
+        if (code === HASH) hasEnded = this.#format === 'openmetrics' && this.#isEndMark(start, end);
+        else if (code === OPENING || this.#isWantedAt(start, end, isCut)) {
+          if (linesRead === MOST_LINES) return `more than ${MOST_LINES} lines that are to be read`;
+          linesRead += 1;
+          this.#readLine(start, end, isCut);
+        }
+      }
+      if (isCut && !hasEnded) return `the body ends inside line ${this.#lineNumber}`;
+    }
+    return this.#format === 'openmetrics' && !hasEnded ? 'the body does not end with "# EOF"' : null;
+  }
+
+  #isEndMark(start: number, end: number): boolean {
+    return this.#text.startsWith('# EOF', start) && this.#text.slice(start, end).trimEnd() === '# EOF';
+  }
+
+  /** Whether the line at `start` has a wanted name; where the body is cut there, one that is not cut itself. */
+  #isWantedAt(start: number, end: number, isCut: boolean): boolean {
+    const text = this.#text;
+    const bytes = this.#body;
+    let nameEnd = start + this.#name.length;
+    if (!text.startsWith(this.#name, start) || isNameCharacter(bytes[nameEnd])) {
+      nameEnd = start;
+      while (isNameCharacter(bytes[nameEnd])) nameEnd += 1;
+      this.#name = text.slice(start, nameEnd);
+      this.#isWanted = this.#wanted === null || this.#wanted.has(this.#name);
+    }
+    return this.#isWanted && !(isCut && nameEnd === end);
+  }
+
+  #readLine(start: number, lineEnd: number, isCut: boolean): void {
+    let end = lineEnd;
+    while (isBlank(this.#body[end - 1])) end -= 1;
+    const isQuoted = this.#body[start] === OPENING;
+    if (end - start > LONGEST_LINE) {
+      // Its braces are not looked into: a name in there stays unknown.
+      if (isQuoted && this.#wanted !== null) return;
+      const nameBytes = isQuoted ? 0 : Math.min(this.#name.length, EXCERPT_BYTES);
+      const name = this.#body.toString('latin1', start, start + nameBytes);
+      this.#reject(start, end, { name, labels: null, reason: `longer than ${LONGEST_LINE} bytes` });
+      return;
+    }
+    // A copy: parts of the line that live on must not keep the whole body in memory.
+    const text = this.#body.toString(this.#isAscii ? 'latin1' : 'utf8', start, end);
+    const line = this.#line;
+    const sample = line.read(text);
+    const { name } = line;
+    if (isQuoted && this.#wanted !== null && !this.#wanted.has(name)) return;
+    const isBroken = !this.#isAscii && text.includes(REPLACEMENT) && !isUtf8(this.#body.subarray(start, end));
+    if (sample !== null && !isCut && !isBroken) this.#add(sample);
+    else {
+      const labels = isBroken ? withoutBroken(line.labels) : line.labels;
+      const reason = isCut ? 'the body ends inside this line' : isBroken ? 'not UTF-8' : line.fault;
+      this.#reject(start, end, { name, labels, reason });
+    }
+  }
+
+  #add(sample: Sample): void {
+    this.#sampleCount += 1;
+    const samples = this.#samples.get(sample.name);
+    if (samples) samples.push(sample);
+    else this.#samples.set(sample.name, [sample]);
+  }
+
+  #reject(start: number, end: number, what: Pick<RejectedLine, 'name' | 'labels' | 'reason'>): void {
+    this.#rejectedCount += 1;
+    if (this.#rejected.length >= MOST_REJECTED) return;
+    const excerpt = this.#body.toString('utf8', start, Math.min(end, start + EXCERPT_BYTES));
+    this.#rejected.push({ ...what, line: this.#lineNumber, text: printable(excerpt) });
+  }
+}
+
+/** `\r` too: exporters on Windows, and files that were edited there, end their lines with `\r\n`. */
+const isBlank = (code: number | undefined): boolean => code === BLANK || code === TAB || code === RETURN;
+
+/** The labels that no broken byte is in: half a UUID would name a card that does not exist. */
+function withoutBroken(labels: Labels | null): Labels | null {
+  const whole: Record<string, string> = Object.create(null);
+  for (const [key, value] of Object.entries(labels ?? {}))
+    if (!key.includes(REPLACEMENT) && !value.includes(REPLACEMENT)) whole[key] = value;
+  return Object.keys(whole).length === 0 ? null : whole;
+}
+
+const REFUSED_TYPES = new Map([
+  ['text/html', 'a web page (a login, a proxy, an error), not metrics'],
+  ['application/json', 'JSON, not metrics'],
+  ['application/vnd.google.protobuf', 'protobuf, which was not asked for'],
+]);
+
+/**
+ * How to read a body, by the `Content-Type` it came with. Without one it is text, as Prometheus 2 has it: a page of HTML
+ * gives no wanted series, and OpenMetrics' stamps in seconds would be of 1970 and so stale. Every version of a format is
+ * read; a type that is neither is refused, in words for the failure's detail.
+ */
+export function expositionFormat(
+  contentType: string | undefined,
+): { readonly ok: true; readonly format: ExpositionFormat } | { readonly ok: false; readonly detail: string } {
+  const [type = ''] = (contentType ?? '').toLowerCase().split(';');
+  const mediaType = type.trim();
+  if (mediaType === '' || mediaType === 'text/plain') return { ok: true, format: 'text' };
+  if (mediaType === 'application/openmetrics-text') return { ok: true, format: 'openmetrics' };
+  const what = REFUSED_TYPES.get(mediaType) ?? 'neither text/plain nor application/openmetrics-text';
+  return { ok: false, detail: `Content-Type "${printable(mediaType)}": ${what}` };
+}

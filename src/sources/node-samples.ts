@@ -1,0 +1,175 @@
+// The samples of one scrape of node_exporter, joined as its sensors need it: by `chip`, by `chip` and `sensor`. Joins
+// are left joins: a sensor without a label has no row among the labels, a chip without a name none among the names, and
+// an inner join would lose just these. Lines that could not be read stand beside the samples, since what they would have
+// told is missing, not absent. What the numbers mean is left to the node-*-series.
+
+import { type Labels, type RejectedLine, type Sample, type Scrape, sampledAtMs } from './scrape.ts';
+import { NODE } from './series.ts';
+import { naturalOrder } from './sysfs.ts';
+
+export interface HwmonChip {
+  /** The exporter's word for the device: `platform_coretemp_0`. */
+  readonly chip: string;
+  /** The driver's name; '' where nobody tells it. */
+  readonly name: string;
+}
+
+/** A sensor as far as anything is said of it: a number, a label, or a line that cannot be read. */
+export interface HwmonSensor {
+  /** `temp1`. */
+  readonly sensor: string;
+  /** '' without one. */
+  readonly label: string;
+}
+
+/** One number, the highest of duplicates; or the line that stands where it should; or neither. */
+export type Told = { readonly sample?: Sample; readonly rejected?: RejectedLine };
+
+const NOTHING: readonly never[] = [];
+
+export class NodeSamples {
+  readonly scrape: Scrape;
+  /** Sorted as people sort names with numbers in them. */
+  readonly chips: readonly HwmonChip[];
+  readonly #byChip = new Map<string, ReadonlyMap<string, readonly Sample[]>>();
+  readonly #rejectedByName = new Map<string, readonly RejectedLine[]>();
+
+  /** `namesBefore`: what chips were called in earlier scrapes; a name that a chip told it keeps. */
+  constructor(scrape: Scrape, namesBefore: ReadonlyMap<string, string> = new Map()) {
+    this.scrape = scrape;
+    for (const line of scrape.rejected) {
+      this.#rejectedByName.set(line.name, [...this.rejectedOf(line.name), line]);
+    }
+    this.chips = this.#findChips(namesBefore);
+  }
+
+  of(name: string): readonly Sample[] {
+    return this.scrape.samples.get(name) ?? NOTHING;
+  }
+
+  rejectedOf(name: string): readonly RejectedLine[] {
+    return this.#rejectedByName.get(name) ?? NOTHING;
+  }
+
+  /** Lines of which nobody knows whose they were: they may have been any sensor's. */
+  lostLinesOf(names: readonly string[]): readonly RejectedLine[] {
+    return names.flatMap((name) => this.rejectedOf(name).filter(({ labels }) => labels === null));
+  }
+
+  /** More lines were rejected than are told of. */
+  get hasUntoldRejections(): boolean {
+    return this.scrape.rejectedCount > this.scrape.rejected.length;
+  }
+
+  ofChip(name: string, chip: string): readonly Sample[] {
+    let byChip = this.#byChip.get(name);
+    if (!byChip) {
+      byChip = grouped(this.of(name), 'chip');
+      this.#byChip.set(name, byChip);
+    }
+    return byChip.get(chip) ?? NOTHING;
+  }
+
+  /** What a series tells of one sensor of a chip. */
+  told(name: string, chip: string, sensor: string): Told {
+    return this.#toldOf(this.ofChip(name, chip), name, { chip, sensor });
+  }
+
+  /** What a series tells under these labels, whatever others it has. */
+  toldBy(name: string, labels: Labels): Told {
+    return this.#toldOf(this.of(name), name, labels);
+  }
+
+  /** A chip's sensors of a kind (`temp`, `power`) that the series, or a label, or a rejected line of either names. */
+  sensorsOf(kind: 'temp' | 'power' | 'energy', series: readonly string[], chip: string): readonly HwmonSensor[] {
+    const found = new Map<string, string>();
+    const pattern = new RegExp(`^${kind}\\d+$`);
+    const add = (sensor: string | undefined, label = ''): void => {
+      if (sensor !== undefined && pattern.test(sensor) && !found.get(sensor)) found.set(sensor, label);
+    };
+    for (const { labels } of this.ofChip(NODE.sensorLabel, chip)) add(labels['sensor'], labels['label']);
+    // The value of such a line is always 1: a line that can be read up to its labels has told all it knows.
+    for (const { labels } of this.rejectedOf(NODE.sensorLabel)) {
+      if (labels?.['chip'] === chip) add(labels['sensor'], labels['label']);
+    }
+    for (const name of series) {
+      for (const { labels } of this.ofChip(name, chip)) add(labels['sensor']);
+      for (const { labels } of this.rejectedOf(name)) if (labels?.['chip'] === chip) add(labels['sensor']);
+    }
+    return [...found].map(([sensor, label]) => ({ sensor, label })).sort((a, b) => naturalOrder(a.sensor, b.sensor));
+  }
+
+  /** Collectors among these that say that they failed, or that they have no data here. */
+  failedCollectors(names: readonly string[]): readonly string[] {
+    const failed = this.of(NODE.collectorSuccess).filter(({ value }) => value === 0);
+    return names.filter((name) => failed.some(({ labels }) => labels['collector'] === name));
+  }
+
+  /** The time of a sample where the body tells it, to be spread into a reading. */
+  timeOf(...samples: readonly Sample[]): { readonly sampledAtMs?: number } {
+    const times = samples.flatMap((sample) => sampledAtMs(sample, this.scrape) ?? []);
+    return times.length === 0 ? {} : { sampledAtMs: Math.min(...times) };
+  }
+
+  #toldOf(among: readonly Sample[], name: string, wanted: Labels): Told {
+    const pairs = Object.entries(wanted);
+    const isIt = (labels: Labels | null): boolean => pairs.every(([key, value]) => labels?.[key] === value);
+    let sample: Sample | undefined;
+    for (const each of among) {
+      if (!isIt(each.labels)) continue;
+      if (!sample || Number.isNaN(sample.value) || each.value > sample.value) sample = each;
+    }
+    const rejected = this.rejectedOf(name).find(({ labels }) => isIt(labels));
+    return { ...(sample && { sample }), ...(rejected && { rejected }) };
+  }
+
+  #findChips(namesBefore: ReadonlyMap<string, string>): readonly HwmonChip[] {
+    const names = new Map<string, string>();
+    const rows = [...this.of(NODE.chipName), ...this.rejectedOf(NODE.chipName)];
+    for (const { labels } of rows) {
+      const chip = labels?.['chip'];
+      if (chip !== undefined) names.set(chip, labels?.['chip_name'] ?? '');
+    }
+    for (const series of [NODE.temperature, NODE.averagePower, NODE.power, NODE.energy]) {
+      for (const { labels } of [...this.of(series), ...this.rejectedOf(series)]) {
+        const chip = labels?.['chip'];
+        if (chip !== undefined && !names.get(chip)) names.set(chip, namesBefore.get(chip) ?? nameByPath(chip));
+      }
+    }
+    return [...names].map(([chip, name]) => ({ chip, name })).sort((a, b) => naturalOrder(a.chip, b.chip));
+  }
+}
+
+/** Two CPU chips are known by their place alone: Intel's platform device, and function 3 of AMD's node on bus 0. */
+function nameByPath(chip: string): string {
+  if (/^platform_coretemp_\d+/.test(chip)) return 'coretemp';
+  return /_0000:00:1[89a-f]_3(?:_|$)/.test(chip) ? 'k10temp' : '';
+}
+
+function grouped(samples: readonly Sample[], key: string): ReadonlyMap<string, readonly Sample[]> {
+  const groups = new Map<string, Sample[]>();
+  for (const sample of samples) {
+    const value = sample.labels[key];
+    if (value === undefined) continue;
+    const group = groups.get(value);
+    if (group) group.push(sample);
+    else groups.set(value, [sample]);
+  }
+  return groups;
+}
+
+/** `node_hwmon_temp_celsius{chip="platform_coretemp_0",sensor="temp1"}`, for people. */
+export function seriesText(name: string, labels: Readonly<Record<string, string>>): string {
+  const pairs = Object.entries(labels).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  return pairs.length === 0 ? name : `${name}{${pairs.join(',')}}`;
+}
+
+/** Why a rejected line gives no value, for people. */
+export function rejectionText({ line, reason, text }: RejectedLine): string {
+  return `${line === 0 ? '' : `line ${line}: `}${reason}: ${text}`;
+}
+
+/** As much of a text as an origin may have. */
+export function clipped(text: string): string {
+  return text.length <= 120 ? text : `${text.slice(0, 119)}…`;
+}

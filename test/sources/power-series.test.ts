@@ -1,0 +1,204 @@
+// Total power, and that of CPU packages, in the bodies of exporters: what counts as the whole, what is added, what is not.
+import t from 'tap';
+import type { RawReading } from '../../src/domain/reading.ts';
+import { createPowerSeries, outletNames, type PowerOutlet } from '../../src/sources/power-series.ts';
+import type { SeriesAnswer, SeriesEngine } from '../../src/sources/scrape.ts';
+import { SOURCE_WALL_MS, scrapeOf, worstOf } from '../fixtures/gpu-exporters.ts';
+import { idracControl, idracSupply, ipmi, ipmiSensor, keplerPlatform, outlet } from '../fixtures/power-exporters.ts';
+
+const OPTIONS = { tctlOffsetC: 0, zfsCacheIsAvailable: false, explains: false, outlets: [] };
+
+const engine = (outlets: readonly PowerOutlet[] = []): SeriesEngine => createPowerSeries({ ...OPTIONS, outlets });
+const read = (body: string, series = engine(), extraNames: readonly string[] = []): SeriesAnswer =>
+  series.read(scrapeOf(body, { extraNames }));
+const totals = ({ readings }: SeriesAnswer): RawReading[] => readings.filter((raw) => raw.quantity === 'total-power');
+const ranked = (answer: SeriesAnswer): unknown[] => totals(answer).map(({ rank, value }) => [rank, value]);
+/** What the domain takes of them. */
+const taken = (answer: SeriesAnswer): number | null | undefined => worstOf(totals(answer))?.value;
+
+t.test('createPowerSeries() reads the total of DCMI with rank 2, by either of its names', async (t) => {
+  const answer = read(ipmi());
+  t.match(totals(answer), [
+    { component: 'system', value: 372, rank: 2, origin: 'ipmi_exporter ipmi_dcmi_power_consumption_watts' },
+  ]);
+  t.same(ranked(read('ipmi_dcmi_power_consumption_current_watts 500\n')), [[2, 500]]);
+  t.match(answer.notes, [/^Total power: 372 W, ipmi_exporter/]);
+});
+
+t.test('createPowerSeries() passes 0 W of DCMI on for the domain to refuse', async (t) => {
+  t.same(ranked(read(ipmi({ dcmiUp: 0, dcmiW: 0 }))), [[2, 0]]);
+});
+
+t.test('createPowerSeries() says that the DCMI collector failed where there is no value', async (t) => {
+  t.match(totals(read(ipmi({ dcmiUp: 0, dcmiW: null }))), [
+    { value: null, cause: 'unreadable', rank: 2, origin: 'ipmi_exporter: ipmi_up{collector="dcmi"} is 0' },
+  ]);
+  t.same(totals(read(ipmi({ dcmiUp: 1, dcmiW: null }))), [], 'a BMC without a power measurement');
+});
+
+t.test("createPowerSeries() adds power supplies' inputs of ipmi_exporter, and no other sensor in W", async (t) => {
+  const answer = read(
+    ipmiSensor(40, 'PS1 Input Power', 210) +
+      ipmiSensor(41, 'PS2 Input Power', 0) +
+      ipmiSensor(42, 'PS1 Output Power', 180) +
+      ipmiSensor(43, 'CPU Power', 120) +
+      ipmiSensor(90, 'Pwr Consumption', 390),
+  );
+  t.same(ranked(answer), [[5, 210]], 'a redundant supply in standby rightly takes 0 W');
+  for (const name of ['PSU1 Input', 'PSU2 Power In', 'PS1 Pin', 'Power Supply 1 Input', 'PS_1 Input Power']) {
+    t.same(ranked(read(ipmiSensor(1, name, 100))), [[5, 100]], name);
+  }
+  for (const name of ['PSU1 Output', 'Pwr Consumption', 'System Power', 'PS1 POUT', 'GPU1 Power', 'PSU Inlet Temp']) {
+    t.same(ranked(read(ipmiSensor(1, name, 100))), [], name);
+  }
+});
+
+t.test('createPowerSeries() makes the sum of supplies missing when one has no number', async (t) => {
+  for (const bad of ['NaN', '-5', '+Inf', '65535', 'na']) {
+    const answer = read(ipmiSensor(40, 'PS1 Input Power', bad) + ipmiSensor(41, 'PS2 Input Power', 200));
+    t.match(totals(answer), [{ value: null, cause: 'invalid', rank: 5, origin: /PS1 Input Power/ }], bad);
+  }
+  t.match(totals(read('ipmi_power_watts{id="40",name="PS1 In\n')), [{ value: null, cause: 'invalid' }]);
+});
+
+t.test('createPowerSeries() makes the sum missing when a supply is gone that was there', async (t) => {
+  const series = engine();
+  t.same(ranked(read(idracSupply('0', 89) + idracSupply('1', 77.62), series)), [[5, 166.62]]);
+  t.match(totals(read(idracSupply('0', 160), series)), [
+    { value: null, cause: 'gone', origin: /1 of the 2 that gave/ },
+  ]);
+  t.match(totals(read('idrac_power_on 1\n', series)), [{ value: null, cause: 'gone', origin: /0 of the 2/ }]);
+  t.same(ranked(read(idracSupply('0', 89) + idracSupply('1', 77.62), series)), [[5, 166.62]]);
+});
+
+t.test('createPowerSeries() counts a supply once that two rows tell', async (t) => {
+  const twice = 'idrac_power_input_watts{psu="0",instance="a"} 80\nidrac_power_input_watts{psu="0",instance="b"} 90\n';
+  t.same(ranked(read(twice)), [[5, 90]]);
+  const bad = 'idrac_power_input_watts{psu="0",instance="a"} 80\nidrac_power_input_watts{psu="0",instance="b"} NaN\n';
+  t.equal(totals(read(bad))[0]?.value, null);
+});
+
+t.test('createPowerSeries() passes supplies that all tell 0 W on for the domain to refuse', async (t) => {
+  t.same(ranked(read(idracSupply('0', 0) + idracSupply('1', 0))), [[5, 0]]);
+});
+
+t.test('createPowerSeries() takes the whole among the power controls of idrac_exporter, rank 3', async (t) => {
+  const answer = read(
+    idracControl('0', 'System Power Control', 429) + idracControl('1', 'CPU Power', 190) + idracSupply('0', 460, true),
+  );
+  t.same(ranked(answer), [
+    [3, 429],
+    [5, 460],
+  ]);
+  t.equal(taken(answer), 429, 'the sum of supplies only where there is no power control');
+  t.same(ranked(read(idracControl('PowerControl', 'Chassis', 300))), [[3, 300]]);
+  t.same(ranked(read(idracControl('3', 'Total', 300))), [[3, 300]]);
+  t.same(ranked(read(idracControl('2', 'Memory', 300))), []);
+});
+
+t.test('createPowerSeries() reads redfish_exporter: the average of the chassis, and its supplies', async (t) => {
+  const average = (id: string, name: string, watts: number): string =>
+    `redfish_chassis_power_average_consumed_watts{chassis_id="1",power_metric="${name}",power_metric_id="${id}"} ${watts}\n`;
+  const supply = (id: string, watts: number): string =>
+    `redfish_chassis_power_powersupply_power_input_watts{chassis_id="1",power_supply="PSU",power_supply_id="${id}"} ${watts}\n`;
+  const answer = read(average('0', '', 221) + average('1', 'CPU', 90) + supply('0', 120) + supply('1', 118));
+  t.same(ranked(answer), [
+    [3, 221],
+    [5, 238],
+  ]);
+  t.same(ranked(read('redfish_chassis_power_average_consumed_watts{chassis_id="1"} 221\n')), [[3, 221]]);
+});
+
+t.test("createPowerSeries() never mixes Kepler's supplies and power controls", async (t) => {
+  const supplies = keplerPlatform('PowerSupply', 'PS1', 245) + keplerPlatform('PowerSupply', 'PS2', 250);
+  t.same(ranked(read(supplies)), [[5, 495]]);
+  const controls = keplerPlatform('PowerControl', 'PC1', 450.5) + keplerPlatform('PowerControl', 'PC2', 85);
+  t.equal(taken(read(controls)), 450.5, 'a subsystem stands beside the whole: no sum');
+  t.equal(taken(read(supplies + controls)), 495);
+});
+
+t.test("createPowerSeries() reads Kepler's package zone as the CPUs' power, called as RAPL's", async (t) => {
+  const zone = (name: string, path: string, watts: number): string =>
+    `kepler_node_cpu_watts{zone="${name}",path="/sys/class/powercap/${path}",node_name="worker-1"} ${watts}\n`;
+  const { readings } = read(
+    zone('package', 'intel-rapl:0', 125.2) +
+      zone('package', 'intel-rapl:1', 110) +
+      zone('core', 'intel-rapl:0:0', 80) +
+      zone('psys', 'intel-rapl:2', 300),
+  );
+  t.match(readings, [
+    { component: 'cpu', id: 'package-0', quantity: 'power', value: 125.2 },
+    { component: 'cpu', id: 'package-1', quantity: 'power', value: 110 },
+  ]);
+  t.equal(readings.length, 2, 'zones overlap');
+  t.match(read(zone('package', 'intel-rapl:0', Number.NaN)).readings, [{ value: null, cause: 'invalid' }]);
+});
+
+t.test('createPowerSeries() reads the sockets of amd_smi_exporter in mW', async (t) => {
+  const { readings } = read('amd_socket_power{socket_power="0"} 150000\namd_socket_power{socket_power="1"} -1\n');
+  t.match(readings, [
+    { id: 'package-0', value: 150 },
+    { id: 'package-1', value: null, cause: 'invalid' },
+  ]);
+});
+
+t.test('createPowerSeries() adds the configured outlets, with rank 1, and asks for their names', async (t) => {
+  const outlets = [4, 5].map((index) => ({
+    series: 'outletActivePower',
+    labels: { pduId: '1', outletId: String(index) },
+    scale: 0.1,
+  }));
+  t.same(outletNames(outlets), ['outletActivePower']);
+  const names = outletNames(outlets);
+  const body = outlet(4, 4210) + outlet(5, 3900) + outlet(6, 9999);
+  const answer = read(ipmi() + body, engine(outlets), names);
+  t.same(ranked(answer), [
+    [1, 811],
+    [2, 372],
+  ]);
+  t.equal(taken(answer), 811);
+  t.same(ranked(read(outlet(4, 4210) + outlet(5, 0), engine(outlets), names)), [[1, 421]], 'a redundant feed may rest');
+});
+
+t.test('createPowerSeries() tells no total of outlets while one is absent, invalid or ambiguous', async (t) => {
+  const outlets = [4, 5].map((index) => ({
+    series: 'outletActivePower',
+    labels: { outletId: String(index) },
+    scale: 1,
+  }));
+  const names = outletNames(outlets);
+  const only = (body: string): RawReading | undefined => totals(read(body, engine(outlets), names))[0];
+  t.match(only(outlet(4, 421)), { value: null, cause: 'unreadable', rank: 1, origin: /outletId="5"} is not there/ });
+  t.match(only(''), { value: null, cause: 'unreadable' });
+  t.match(only(outlet(4, 421) + outlet(5, 'NaN')), { value: null, cause: 'invalid' });
+  t.match(only(outlet(4, 421) + outlet(5, -1)), { value: null, cause: 'invalid' });
+  t.match(only(outlet(4, 421) + outlet(5, 'x')), { value: null });
+  const second = 'outletActivePower{pduId="2",outletId="5"} 30\n';
+  t.match(only(outlet(4, 421) + outlet(5, 400) + second), { value: null, cause: 'invalid', origin: /2 series match/ });
+});
+
+t.test('createPowerSeries() gives a sum the age of its oldest part', async (t) => {
+  const stamped = (id: number, agoMs: number): string =>
+    ipmiSensor(id, `PS${id} Input Power`, `100 ${SOURCE_WALL_MS - agoMs}`);
+  const [sum] = totals(read(stamped(1, 2_000) + stamped(2, 8_000)));
+  t.match(sum, { value: 200, sampledAtMs: 2_000 });
+});
+
+t.test('createPowerSeries() makes a rejected total missing', async (t) => {
+  t.match(totals(read('ipmi_dcmi_power_consumption_watts 3x\n')), [{ value: null, cause: 'invalid', rank: 2 }]);
+  t.match(totals(read('idrac_power_control_consumed_watts{id="0",name="System Power Control"} \n')), [
+    { value: null, cause: 'invalid', rank: 3 },
+  ]);
+});
+
+t.test('createPowerSeries() explains what it does not read', async (t) => {
+  const body = ipmi() + idracControl('1', 'CPU Power', 190) + idracSupply('0', 89);
+  const series = createPowerSeries({ ...OPTIONS, explains: true });
+  const { ignored } = series.read(scrapeOf(body, { all: true }));
+  const why = (what: string): string | undefined => ignored.find((each) => each.what === what)?.why;
+  t.match(why('idrac_power_supply_output_watts'), /less than what it takes/);
+  t.match(why('ipmi_temperature_celsius'), /margin/);
+  t.match(why('ipmi_power_watts{id="90",name="Pwr Consumption"}'), /unclear meaning/);
+  t.match(why('idrac_power_control_consumed_watts{id="1",name="CPU Power"}'), /a part of the machine/);
+  t.equal(why('ipmi_dcmi_power_consumption_watts'), undefined);
+});

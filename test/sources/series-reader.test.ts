@@ -1,0 +1,73 @@
+import t from 'tap';
+import { parseExposition } from '../../src/sources/exposition.ts';
+import type { Scrape } from '../../src/sources/scrape.ts';
+import { createSeriesReader } from '../../src/sources/series-reader.ts';
+
+const OPTIONS = { tctlOffsetC: 0, zfsCacheIsAvailable: false, explains: false, outlets: [] };
+const WALL_MS = 1_700_000_000_000;
+const FINISHED_MS = 1_000_000;
+
+function scrapeOf(body: string, wanted: ReadonlySet<string>): Scrape {
+  const { samples, rejected, rejectedCount } = parseExposition(Buffer.from(body), {
+    format: 'text',
+    wanted,
+    isComplete: true,
+  });
+  const times = { startedAtMs: FINISHED_MS - 20, finishedAtMs: FINISHED_MS, sourceWallMs: WALL_MS };
+  return { samples, rejected, rejectedCount, ...times };
+}
+
+function read(body: string, options: Parameters<typeof createSeriesReader>[0] = OPTIONS) {
+  const reader = createSeriesReader(options);
+  return reader.read(scrapeOf(body, reader.wanted));
+}
+
+const NODE = `node_memory_MemTotal_bytes 100
+node_memory_MemAvailable_bytes 40
+node_time_seconds ${WALL_MS / 1000}
+`;
+const GPU = 'DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-aaaa"} 61\n';
+const BMC = 'ipmi_dcmi_power_consumption_watts 700\n';
+
+t.test('read() joins what all series say of one body', async (t) => {
+  const { readings, gpus, witnesses } = read(NODE + GPU + BMC);
+  t.match(
+    readings.filter(({ value }) => value !== null).map(({ quantity, value }) => [quantity, value]),
+    [
+      ['memory', 0.6],
+      ['temperature', 61],
+      ['total-power', 700],
+    ],
+  );
+  t.match(gpus, [{ id: 'GPU-aaaa' }]);
+  t.match(witnesses, [{ name: 'node_time_seconds' }]);
+});
+
+t.test("read() takes what other exporters' series say for as old as the oldest text file of the body", async (t) => {
+  const mtime = (file: string, ageSeconds: number): string =>
+    `node_textfile_mtime_seconds{file="${file}"} ${WALL_MS / 1000 - ageSeconds}\n`;
+  const { readings } = read(NODE + GPU + BMC + mtime('new.prom', 5) + mtime('old.prom', 90));
+  const ages = readings
+    .filter(({ value }) => value !== null)
+    .map(({ quantity, sampledAtMs }) => [quantity, sampledAtMs && FINISHED_MS - sampledAtMs]);
+  t.same(ages, [
+    ['memory', undefined],
+    ['temperature', 90_000],
+    ['total-power', 90_000],
+  ]);
+});
+
+t.test('read() keeps the age of a body without text files to its own stamps', async (t) => {
+  const { readings } = read(GPU);
+  t.equal(readings.find(({ quantity }) => quantity === 'temperature')?.sampledAtMs, undefined);
+});
+
+t.test('wanted has the series of the configured outlets, which are then read', async (t) => {
+  const outlets = [{ series: 'pduOutletWatts', labels: { outlet: '3' }, scale: 0.1 }];
+  t.notOk(createSeriesReader(OPTIONS).wanted.has('pduOutletWatts'));
+  const { readings } = read('pduOutletWatts{outlet="3"} 4210\n', { ...OPTIONS, outlets });
+  t.match(
+    readings.filter(({ value }) => value !== null),
+    [{ quantity: 'total-power', value: 421, rank: 1 }],
+  );
+});
