@@ -16,6 +16,7 @@ function partOf(file: string): string {
   if (name.startsWith('journal') || name === 'durable-files') return 'journal';
   if (name.startsWith('state-')) return 'state-folder';
   if (name.startsWith('config')) return 'config';
+  if (name.startsWith('assemble')) return 'assemble';
   return name;
 }
 
@@ -45,10 +46,11 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
   http: ['domain', 'clock', 'config', 'supervisor', 'monitor', 'journal', 'version'],
   serve: ['assemble', 'http', 'config', 'actuators', 'version', 'clock'],
-  cli: ['domain', 'sources', 'clock', 'config', 'assemble', 'serve', 'http', 'state-folder', 'version'],
+  sdk: ['domain', 'clock', 'config', 'assemble', 'actuators', 'http', 'version'],
+  cli: ['sdk', 'domain', 'sources', 'clock', 'config', 'assemble', 'serve', 'http', 'state-folder', 'version'],
 };
-/** Started by node itself, imported by nobody. */
-const ENTRIES = ['cli/main.ts'];
+/** Started by node itself, or imported by other packages. */
+const ENTRIES = ['cli/main.ts', 'sdk/index.ts'];
 
 const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.ts') && !file.startsWith('dashboard/'))

@@ -25,8 +25,8 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     load: () => import('./forget.ts'),
   },
   explain: {
-    usage: 'explain FILE|DIR',
-    summary: 'what is read from an nvidia-smi output or a sysfs tree',
+    usage: 'explain URL|FILE|DIR',
+    summary: 'what is read from an exporter, an nvidia-smi output or a sysfs tree',
     load: () => import('./explain.ts'),
   },
   config: {

@@ -38,10 +38,8 @@ export function environmentHelp(): string {
 
 /** What this version takes in a configuration and does not act on; `null` where there is nothing of it. */
 export function notReadYet(config: Config): string | null {
-  const { source, nodes, discovery, auth, kubernetes } = config;
+  const { discovery, auth, kubernetes } = config;
   const found = [
-    ...(source === 'exporters' || source === 'prometheus' ? [`source: ${source}`] : []),
-    ...(nodes.some(({ endpoints }) => endpoints.length > 0) ? ['nodes[].endpoints'] : []),
     ...(discovery.kubernetes ? ['discovery.kubernetes'] : []),
     ...(auth.kubernetes ? ['auth.kubernetes'] : []),
     ...(kubernetes.enabled === true ? ['kubernetes.enabled: true'] : []),

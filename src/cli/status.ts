@@ -108,13 +108,18 @@ function statusLines(status: Status, url: string, paint: Paint): string[] {
     ),
     ...section(
       'Sources',
-      sources.map(({ node, source, up, lastSuccessAgeSeconds, failure }) => [
+      sources.map(({ node, source, up, lastSuccessAgeSeconds, failure, scrape }) => [
         source,
         node,
         up ? 'up' : { text: 'failed', colour: 'red' as const },
         lastSuccessAgeSeconds === null ? 'never answered' : `answered ${ageText(lastSuccessAgeSeconds)} ago`,
-        failure === null ? '' : `${failure.cause}: ${failure.detail}`,
+        failure === null ? scrapeText(scrape) : `${failure.cause}: ${failure.detail}`,
       ]),
+      paint,
+    ),
+    ...section(
+      'Lists of targets',
+      status.discovery.problems.map(({ origin, detail }) => [origin, detail]),
       paint,
     ),
     ...section(
@@ -149,6 +154,14 @@ function headLines({ lastResult, interlock, evaluation, constraints, journal }: 
 function evaluatedText({ lastEvaluationAgeSeconds, intervalSeconds }: Status['evaluation']): string {
   const every = `every ${intervalSeconds} s`;
   return lastEvaluationAgeSeconds === null ? `not yet, ${every}` : `${ageText(lastEvaluationAgeSeconds)} ago, ${every}`;
+}
+
+/** How the last scrape of an exporter went: `12 ms, 2 lines rejected`. */
+function scrapeText(scrape: Status['sources'][number]['scrape']): string {
+  if (scrape === null) return '';
+  const { latencySeconds, rejectedLines } = scrape;
+  const took = `${Math.round(latencySeconds * 1000)} ms`;
+  return rejectedLines === 0 ? took : `${took}, ${rejectedLines} lines rejected since the start`;
 }
 
 /** A titled table; nothing at all where there are no rows. */

@@ -1,10 +1,13 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { parse } from 'yaml';
 import { notReadYet } from '../../src/cli/load.ts';
 import { loadConfig } from '../../src/config.ts';
+import { DCGM_A, dcgmCard } from '../fixtures/gpu-exporters.ts';
 import { vsfSafety } from '../support/command-line.ts';
+import { lacksNodeExporter, startNodeExporter } from '../support/real-node-exporter.ts';
+import { says, standInExporter } from '../support/stand-in-exporter.ts';
 import { tempDir } from '../support/temp-dir.ts';
 
 t.test(
@@ -69,11 +72,7 @@ t.test('notReadYet() names all that this version would not act on, and lets the 
     if (!loaded.ok) throw new Error(text);
     return notReadYet(loaded.config);
   };
-  const endpoints = 'nodes: [ { name: a, endpoints: [ "http://127.0.0.1:9100/metrics" ] } ]';
   const cases: readonly [text: string, names: RegExp][] = [
-    ['source: prometheus\nprometheus: { url: "http://p" }', /source: prometheus/],
-    [`source: exporters\n${endpoints}`, /source: exporters, nodes\[\]\.endpoints/],
-    [endpoints, /endpoints/],
     ['discovery: { kubernetes: true }', /discovery\.kubernetes/],
     ['auth: { kubernetes: true }', /auth\.kubernetes/],
     ['kubernetes: { enabled: true }', /kubernetes\.enabled: true/],
@@ -84,7 +83,9 @@ t.test('notReadYet() names all that this version would not act on, and lets the 
     '',
     'source: simulated',
     'kubernetes: { enabled: false, kubeconfig: /k }',
-    'prometheus: { url: "http://p" }',
+    'source: prometheus\nprometheus: { url: "http://p" }',
+    'source: exporters\nnodes: [ { name: a, endpoints: [ "http://127.0.0.1:9100/metrics" ] } ]',
+    'source: exporters\ndiscovery: { files: [ /etc/targets.json ], allow: [ "10.0.0.0/8" ] }',
   ]) {
     t.equal(told(text), null, text);
   }
@@ -114,13 +115,71 @@ t.test('config check explains every fault with its line, or shows the limits', a
   t.match(await vsfSafety(['config', 'check', join(folder, 'none')]), { code: 1, err: /does not exist/ });
 
   const good = join(folder, 'good.yaml');
-  writeFileSync(
-    good,
-    'source: prometheus\nprometheus: { url: "http://p" }\nnodes: [ { name: b, constraints: bizon1 } ]\n',
-  );
+  writeFileSync(good, 'kubernetes: { kubeconfig: /k }\nnodes: [ { name: b, constraints: bizon1 } ]\n');
   const shown = await vsfSafety(['config', 'check', good], { hostname: 'b', env: { VSF_SAFETY_INTERVAL: 'nonsense' } });
-  t.match(shown, { code: 0, err: '', out: /good\.yaml: good\n {2}warning: .*source: prometheus yet/ });
+  t.match(shown, { code: 0, err: '', out: /good\.yaml: good\n {2}warning: .*kubernetes.kubeconfig yet/ });
   t.match(shown.out, /^ {2}LIMIT +EVERY NODE \(default\) +b \(bizon1\)$/m);
   t.match(shown.out, /^ {2}GPU temperature +80 °C \/ 85 °C +75 °C \/ 80 °C$/m);
   t.match(shown.out, /^ {2}memory +85 % +80 %$/m);
+});
+
+/** A configuration of `count` nodes, which one exporter answers for; every tenth is asked where nobody listens. */
+async function clusterFile(t: Test, count: number, more = ''): Promise<string> {
+  const { url: node } = await startNodeExporter(t);
+  const entries = Array.from({ length: count }, (_, index) => {
+    const url = index % 10 === 3 ? `http://127.0.0.1:1/metrics` : `${node}/metrics`;
+    return `  - { name: n${`${index}`.padStart(2, '0')}, endpoints: [ "${url}" ] }\n`;
+  });
+  const file = join(await tempDir(t), 'safety.yaml');
+  // What this machine happens to lack or to do is not what these tests are about.
+  writeFileSync(
+    file,
+    `waive: [ cpu-temperature ]\nconstraints: { cpu: { utilizationRatio: { max: 0.999 } }, system: { memoryRatio: { max: 0.99 } } }\n${more}nodes:\n${entries.join('')}`,
+  );
+  return file;
+}
+
+t.test('check reads the exporters of one node without a service', { skip: lacksNodeExporter }, async (t) => {
+  const file = await clusterFile(t, 1);
+  const { out } = await vsfSafety(['check', '--source', 'exporters', '--config', file]);
+  t.match(out, /^n00 {2}profile/m);
+  t.match(out, /^ {2}cpu utilization +\d+\.\d % .*node_cpu_seconds_total/m);
+  t.match(out, /^ {2}memory +\d+\.\d % .*MemAvailable/m);
+  t.notMatch(out, /\d nodes,/);
+});
+
+t.test(
+  'check shows a cluster’s worst nodes first, at most 20, and all as JSON',
+  { skip: lacksNodeExporter },
+  async (t) => {
+    const file = await clusterFile(t, 24);
+    const { code, out } = await vsfSafety(['check', '--source', 'exporters', '--config', file]);
+    t.equal(code, 75);
+    t.match(out, /^NOT SAFE: WAIT_COOLDOWN\n24 nodes, 0 GPUs: 3 WAIT_COOLDOWN, \d+ /);
+    const shown = [...out.matchAll(/^(n\d\d) {2}(\w+), profile/gm)].map(([, node]) => node);
+    t.equal(shown.length, 20);
+    t.same(shown.slice(0, 3), ['n03', 'n13', 'n23']);
+    t.match(out, /^4 more nodes, none of them worse: --json shows all$/m);
+    const told = JSON.parse((await vsfSafety(['check', '--source', 'exporters', '--config', file, '--json'])).out);
+    t.equal(told.nodes.length, 24);
+  },
+);
+
+t.test('check names what is wrong with a list of targets', { skip: lacksNodeExporter }, async (t) => {
+  const list = join(await tempDir(t), 'targets.json');
+  writeFileSync(list, '[{"targets":["10.1.1.1:9100"],"labels":{"node":"far"}}]');
+  const file = await clusterFile(t, 1, `discovery: { files: [ ${list} ], allow: [ 127.0.0.0/8 ] }\n`);
+  const { code, out } = await vsfSafety(['check', '--source', 'exporters', '--config', file]);
+  t.equal(code, 75);
+  t.match(out, /^Lists of targets\n {2}- .*outside discovery\.allow.*10\.1\.1\.1/m);
+});
+
+t.test('check says of a source that stands still between two looks that it may only be slow', async (t) => {
+  const { url } = await standInExporter(t, says(dcgmCard(DCGM_A)));
+  const file = join(await tempDir(t), 'safety.yaml');
+  writeFileSync(file, `source: exporters\nnodes: [ { name: box, endpoints: [ "${url}" ] } ]\n`);
+  const { code, out } = await vsfSafety(['check', '--config', file]);
+  t.equal(code, 75);
+  t.match(out, /TOTAL_ENERGY_CONSUMPTION has not moved since this service started/);
+  t.match(out, /^Something has not moved between two looks.*\n.*-c 1000.*vsf-safety status/m);
 });
