@@ -108,7 +108,10 @@ function merge(watch: NodeWatch, settings: NodeSettings, options: ReadingOptions
 }
 
 function outranks(state: Measured | Missing, rank: number, old: Measured | Missing, oldRank: number): boolean {
-  if (state.kind === 'missing') return false;
+  // "No sensor" invites a waiver: whoever has more to tell goes before it.
+  if (state.kind === 'missing') {
+    return old.kind === 'missing' && old.cause === 'no-sensor' && state.cause !== 'no-sensor';
+  }
   if (old.kind === 'missing') return true;
   if (state.estimated !== old.estimated) return old.estimated;
   return rank === oldRank ? state.value > old.value : rank < oldRank;

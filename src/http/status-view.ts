@@ -156,20 +156,25 @@ function readingStatusOf(reading: Reading, limits: NodeLimits, now: Now): Readin
   };
 }
 
-/** What a source shows beside what is judged. Impossible numbers are left out: nothing waits for them. */
+/**
+ * What a source shows beside what is judged. An impossible number is shown as invalid, since somebody may wonder at it;
+ * only a 0 is how many drivers say that they do not measure it.
+ */
 function informationalOf(source: SourceWatch, now: Now): ReadingStatus[] {
   const answer = source.lastAnswer;
   if (!answer) return [];
   return answer.readings.flatMap((raw: RawReading) => {
     if (!raw.informational || raw.value === null) return [];
     const parsed = parseReading(raw.quantity, raw.value);
-    if (!parsed.ok) return [];
+    if (!parsed.ok && raw.value === 0) return [];
     return {
       component: raw.component,
       ...(raw.id !== undefined && { id: raw.id }),
       quantity: raw.quantity,
       unit: unitOf(raw.quantity),
-      value: parsed.value,
+      ...(parsed.ok
+        ? { value: parsed.value }
+        : { missing: 'invalid' as const, detail: parsed.detail, required: false, waived: false }),
       ageSeconds: secondsSince(raw.sampledAtMs ?? answer.startedAtMs, now),
       source: source.source,
       origin: raw.origin,
