@@ -9,7 +9,7 @@ import { createLocalProcesses } from './actuators/local-processes.ts';
 import { createProcessTable, type ProcessTable } from './actuators/process-table.ts';
 import { openSources, type SourceSet } from './assemble-sources.ts';
 import { type Clock, systemClock, withDeadline } from './clock.ts';
-import { type Config, readBootId } from './config.ts';
+import { type Config, notReadYet, readBootId } from './config.ts';
 import { type Restored, restoreState } from './domain/durable.ts';
 import type { Answer } from './domain/events.ts';
 import { targetOf } from './domain/lease.ts';
@@ -68,6 +68,8 @@ const JOURNAL_CLOSE_MS = 2_000;
 export async function assemble(config: Config, options: AssembleOptions): Promise<AssembleOutcome> {
   const { log, clock = systemClock, root = '/' } = options;
   const refuse = (message: string): AssembleOutcome => ({ kind: 'refused', exitCode: 1, message });
+  const unread = notReadYet(config);
+  if (unread !== null) return refuse(unread);
   const opened = await openStateFolder({ folder: config.stateDir, clock });
   if (opened.kind !== 'open') return refuse(opened.detail);
   const { stateFolder } = opened;

@@ -45,7 +45,13 @@ const VALIDATOR = Compile(SCHEMA);
 
 const PREFIX = 'VSF_SAFETY_';
 /** The file's own variable, and those that only client commands read. */
-const OTHER_VARIABLES = ['VSF_SAFETY_CONFIG', 'VSF_SAFETY_URL', 'VSF_SAFETY_TOKEN'];
+const OTHER_VARIABLES = [
+  'VSF_SAFETY_CONFIG',
+  'VSF_SAFETY_URL',
+  'VSF_SAFETY_TOKEN',
+  'VSF_SAFETY_TOKEN_FILE',
+  'VSF_SAFETY_CA_FILE',
+];
 /**
  * Kubernetes describes every Service of the namespace to every pod in this form, so that a Service called `vsf-safety`
  * or `vsf-safety-metrics` would otherwise keep the pod from starting.

@@ -6,15 +6,18 @@ import { readFileSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { inspect } from 'node:util';
 import { buildConfig } from './config-build.ts';
+import type { Environment } from './config-environment.ts';
 import { type ParsedFile, parseConfigText, readConfigFile } from './config-file.ts';
 import { type ConfigFlags, type ConfigProblem, joinLayers } from './config-layers.ts';
 import type { Config } from './config-types.ts';
 
 export { isLoopbackHost } from './config-build.ts';
+export { type Environment, processEnvironment } from './config-environment.ts';
 export { type ConfigFlags, type ConfigProblem, closest, ENVIRONMENT_VARIABLES } from './config-layers.ts';
 export { isNodeName } from './config-rules.ts';
 export type { LogLevel, Role, SourceName } from './config-schema.ts';
 export type { Config, ConfiguredNode } from './config-types.ts';
+export { notReadYet } from './config-unread.ts';
 
 export interface ConfigOrigin {
   /** Path of the file; `null` reads none; left out, `VSF_SAFETY_CONFIG` names it, if anything does. */
@@ -27,8 +30,6 @@ export interface ConfigOrigin {
   readonly homeDir: string;
 }
 
-export type Environment = Readonly<Record<string, string | undefined>>;
-
 export type LoadedConfig =
   | {
       readonly ok: true;
@@ -39,9 +40,6 @@ export type LoadedConfig =
       readonly file: string | null;
     }
   | { readonly ok: false; readonly problems: readonly ConfigProblem[]; readonly file: string | null };
-
-/** The environment of this process. */
-export const processEnvironment: Environment = process.env;
 
 /**
  * Reads, checks and joins everything. Tells all faults at once, those of the file first and by line. Never throws.

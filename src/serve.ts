@@ -1,9 +1,10 @@
 // The service: the assembled parts with the HTTP layer on top, listening.
 import pino, { type Logger } from 'pino';
 import { verifyProcessGroup } from './actuators/process-group.ts';
-import { type AssembleOptions, assemble } from './assemble.ts';
+import { type Assembled, type AssembleOptions, assemble } from './assemble.ts';
 import type { Config } from './config.ts';
 import { buildApp } from './http/app.ts';
+import type { App } from './http/parts.ts';
 import { VERSION } from './version.ts';
 
 export interface Serving {
@@ -27,6 +28,25 @@ export function createLogger(level: Config['logLevel']): Logger {
   });
 }
 
+/** The routes over assembled parts, listening nowhere yet. */
+export function appOf(assembled: Assembled, log: Logger): App {
+  const { config, supervisor, monitor, clock, instance, journal, processTable, simulation } = assembled;
+  return buildApp({
+    config,
+    supervisor,
+    monitor,
+    clock,
+    instance,
+    version: VERSION,
+    operatorToken: assembled.operatorToken,
+    journalHealth: () => journal.health(),
+    verifyProcessGroup: ({ pgid, leaseId }) => verifyProcessGroup({ pgid, leaseId, table: processTable }),
+    runDrill: assembled.runDrill,
+    simulation,
+    log,
+  });
+}
+
 /** Starts the service of `config`. Refuses with the exit code and the reason. */
 export async function serve(
   config: Config,
@@ -35,21 +55,7 @@ export async function serve(
   const { log = createLogger(config.logLevel), ...rest } = options;
   const assembled = await assemble(config, { ...rest, log });
   if (assembled.kind === 'refused') return assembled;
-  const { supervisor, monitor, clock, instance, journal, processTable, simulation, operatorToken } = assembled;
-  const app = buildApp({
-    config,
-    supervisor,
-    monitor,
-    clock,
-    instance,
-    version: VERSION,
-    operatorToken,
-    journalHealth: () => journal.health(),
-    verifyProcessGroup: ({ pgid, leaseId }) => verifyProcessGroup({ pgid, leaseId, table: processTable }),
-    runDrill: assembled.runDrill,
-    simulation,
-    log,
-  });
+  const app = appOf(assembled, log);
   const close = async (): Promise<void> => {
     await app.close();
     await assembled.close();
@@ -59,7 +65,7 @@ export async function serve(
     return {
       kind: 'running',
       url,
-      instance,
+      instance: assembled.instance,
       isFirstStart: assembled.isFirstStart,
       tokenFile: assembled.tokenFile,
       close,

@@ -3,7 +3,7 @@
 // would excuse the absence. Of a cluster it shows the worst first, and not all of it.
 import { judgeOnce } from '../assemble.ts';
 import { systemClock } from '../clock.ts';
-import type { Config } from '../config.ts';
+import { type Config, notReadYet } from '../config.ts';
 import { type Conflict, limitConflicts } from '../domain/conflicts.ts';
 import { requirementOf } from '../domain/expected-readings.ts';
 import type { MissingCause } from '../domain/reading.ts';
@@ -11,7 +11,7 @@ import { ACTIONS, type Action, type Finding, type SafetyResult, severityOf, wors
 import { type NodeStatus, nodeStatusOf } from '../http/status-view.ts';
 import { type Command, CommandFailed, EXIT, readArguments } from './io.ts';
 import { type Paint, paintFor, printable, tableOf, writeJson, writeLines } from './layout.ts';
-import { loadFor, notReadYet } from './load.ts';
+import { loadFor } from './load.ts';
 import { nodeLines } from './node-table.ts';
 
 const help = `\

@@ -1,9 +1,8 @@
 // `vsf-safety config check FILE`: every fault of a file with its line, without starting anything. The file is judged by
 // itself; what the environment of some service adds to it is not known here.
-import { type Config, explainProblems, loadConfig } from '../config.ts';
+import { type Config, explainProblems, loadConfig, notReadYet } from '../config.ts';
 import { type Command, CommandFailed, EXIT, readArguments } from './io.ts';
 import { limitText, paintFor, tableOf, writeJson, writeLines } from './layout.ts';
-import { notReadYet } from './load.ts';
 
 const help = `\
 Usage: vsf-safety config check FILE [--json]

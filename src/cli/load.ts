@@ -35,17 +35,3 @@ export function environmentHelp(): string {
   const rows = ENVIRONMENT_VARIABLES.map(({ name, key }) => [name, key]);
   return tableOf([['VSF_SAFETY_CONFIG', 'the file, as --config'], ...rows], (text) => text).join('\n');
 }
-
-/** What this version takes in a configuration and does not act on; `null` where there is nothing of it. */
-export function notReadYet(config: Config): string | null {
-  const { discovery, auth, kubernetes } = config;
-  const found = [
-    ...(discovery.kubernetes ? ['discovery.kubernetes'] : []),
-    ...(auth.kubernetes ? ['auth.kubernetes'] : []),
-    ...(kubernetes.enabled === true ? ['kubernetes.enabled: true'] : []),
-    ...(kubernetes.kubeconfig !== null && kubernetes.enabled !== false ? ['kubernetes.kubeconfig'] : []),
-  ];
-  if (found.length === 0) return null;
-  const listed = found.join(', ');
-  return `Cannot start: this version does not act on ${listed} yet, and would protect less than the configuration says`;
-}

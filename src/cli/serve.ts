@@ -4,7 +4,7 @@ import closeWithGrace from 'close-with-grace';
 import { createLogger, serve } from '../serve.ts';
 import { type Command, CommandFailed, type Io, readArguments } from './io.ts';
 import { paintFor, writeLines } from './layout.ts';
-import { environmentHelp, type Loaded, loadFor, notReadYet } from './load.ts';
+import { environmentHelp, type Loaded, loadFor } from './load.ts';
 
 /** The whole shutdown ends within 5 s, sockets that nobody reads included; this leaves time for the exit itself. */
 const SHUTDOWN_MS = 4_500;
@@ -47,8 +47,6 @@ export const command: Command = {
     });
     const loaded = loadFor(values, io);
     const { config, warnings } = loaded;
-    const unread = notReadYet(config);
-    if (unread !== null) throw new CommandFailed(unread);
     const log = createLogger(config.logLevel);
     for (const warning of warnings) log.warn(warning);
 

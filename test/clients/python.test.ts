@@ -1,0 +1,31 @@
+// The Python client's own tests, run by Python against the service that was just built; each of them is one here.
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import t from 'tap';
+
+/** Why they cannot run; `false` where a Python of 3.9 or newer is there. */
+function lacksPython(): string | false {
+  try {
+    execFileSync('python3', ['-c', 'import sys; sys.exit(sys.version_info < (3, 9))'], { stdio: 'ignore' });
+    return false;
+  } catch {
+    return 'needs python3 of 3.9 or newer (apt install python3)';
+  }
+}
+
+t.test('the Python client passes its tests', { skip: lacksPython(), timeout: 400_000 }, async (t) => {
+  const cwd = join(process.cwd(), 'clients/python');
+  const python = spawn('python3', ['-m', 'unittest', '-v'], { cwd, stdio: ['ignore', 'ignore', 'pipe'] });
+  t.teardown(() => python.kill('SIGKILL'));
+  let report = '';
+  python.stderr.setEncoding('utf8').on('data', (text: string) => (report += text));
+  const [code] = await once(python, 'exit');
+  // `test_name (tests.file.Class.test_name) ... ok`, with a test's first line of documentation in between.
+  const results = [
+    ...report.matchAll(/^(test_\w+) \([^)]*\)(?:\n[^\n]*)? \.\.\. (?:[\s\S]*?)\b(ok|FAIL|ERROR|skipped[^\n]*)$/gm),
+  ];
+  t.ok(results.length > 20, `${results.length} tests were run`);
+  for (const [, name = '', result = ''] of results) t.equal(result, 'ok', name);
+  t.equal(code, 0, report.slice(-4_000));
+});
