@@ -8,6 +8,7 @@ import {
   missing,
   missingGpus,
   missingReading,
+  requirementOf,
 } from './expected-readings.ts';
 import type { KnownGpu } from './known-gpus.ts';
 import type { NodeWatch } from './node-watch.ts';
@@ -59,7 +60,7 @@ export function readNode(watch: NodeWatch, settings: NodeSettings, options: Read
     const borrowed = borrowSystemMemory(expected, gpus, systemMemory, watch.node);
     readings.push(borrowed ?? missingReading(expected, merged, watch));
   }
-  readings.push(...missingGpus(watch, settings, gpus));
+  readings.push(...missingGpus(watch, settings, gpus), ...lostOfSomeGpu(watch.node, merged, settings));
   if (!hasTotal && settings.power) {
     // A package that cannot be read makes the estimate a lower bound, so it is told of those, too.
     const unreadCpu = [...merged.values()].filter(
@@ -69,6 +70,20 @@ export function readNode(watch: NodeWatch, settings: NodeSettings, options: Read
     if (estimate) readings.push(estimate);
   }
   return { node: watch.node, readings, throttledGpus: throttledGpus(watch, settings) };
+}
+
+/**
+ * What a source says of a GPU that it cannot name, and cannot give: perhaps of a card that nothing else names, so it is
+ * missing while it is said. Such a word is not remembered: the card may be told whole at the next look.
+ */
+function lostOfSomeGpu(node: string, merged: ReadonlyMap<string, Reading>, settings: NodeSettings): Reading[] {
+  return (['temperature', 'power', 'memory'] as const).flatMap((quantity) => {
+    const state = merged.get(readingKey('gpu', undefined, quantity))?.state;
+    const requirement = requirementOf('gpu', quantity);
+    if (state?.kind !== 'missing' || state.cause !== 'invalid' || requirement === null) return [];
+    const waived = settings.waive.includes(requirement);
+    return [{ node, component: 'gpu', quantity, state: { ...state, required: !waived, waived } }];
+  });
 }
 
 /** Whether a start is told the same as a running workload: no source fails, and every witness has been seen to move. */

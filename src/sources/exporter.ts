@@ -33,6 +33,13 @@ const ACCEPT = 'text/plain;version=0.0.4;q=1,*/*;q=0.1';
 /** Left of a look's time for telling how it failed. */
 const REPORT_MS = 20;
 
+/**
+ * Cards of which none was here before are another machine's for so long: an address that was given to another pod is
+ * corrected by what lists it, and one scrape of a neighbour must not leave its cards behind as lost ones of this node.
+ * After that they are believed, as after a repair.
+ */
+const STRANGE_CARDS_MS = 30_000;
+
 const MOST_REJECTED_TOLD = 5;
 const MOST_NOTES = 50;
 
@@ -67,6 +74,7 @@ class Exporter implements Source {
   readonly id: string;
   readonly node: string;
   readonly #options: ExporterOptions;
+  readonly #url: string;
   readonly #clock: Clock;
   readonly #wanted: ReadonlySet<string>;
   readonly #collectors: CollectorChoice;
@@ -74,10 +82,14 @@ class Exporter implements Source {
   /** Names of the last answer that was believed, and those of one that had none of them. */
   #names: ReadonlySet<string> = new Set();
   #strangeNames: ReadonlySet<string> = new Set();
+  /** UUIDs of the last answer that was believed and had any. */
+  #cards: ReadonlySet<string> = new Set();
+  #strangeCardsSinceMs: number | null = null;
   readonly #joinedLook = joined((startedAtMs: number, deadlineMs: number) => this.#look(startedAtMs, deadlineMs));
 
   constructor(options: ExporterOptions) {
-    this.id = options.url;
+    this.id = shownAddress(options.url);
+    this.#url = options.url;
     this.node = options.node;
     this.#options = options;
     this.#clock = options.clock;
@@ -109,11 +121,11 @@ class Exporter implements Source {
     const first = await this.#ask(chosen, deadlineMs);
     let result = this.#judge(first);
     if (
-      chosen !== this.id &&
+      chosen !== this.#url &&
       this.#collectors.isRefused(statusOf(first.answer), 'cause' in result ? null : result.exposition.samples)
     ) {
       this.#collectors.giveUp();
-      result = this.#judge(await this.#ask(this.id, deadlineMs));
+      result = this.#judge(await this.#ask(this.#url, deadlineMs));
     }
     if ('cause' in result) return this.#failed(startedAtMs, result);
     const isStrange = this.#isStrange(result.exposition);
@@ -183,6 +195,22 @@ class Exporter implements Source {
     return null;
   }
 
+  /** See {@link STRANGE_CARDS_MS}. */
+  #areCardsStrange({ gpus }: SeriesAnswer, atMs: number): Failure | null {
+    const cards = new Set(gpus.flatMap(({ uuid }) => uuid ?? []));
+    if (cards.size === 0) return null;
+    if (this.#cards.size > 0 && !sharesAny(cards, this.#cards)) {
+      this.#strangeCardsSinceMs ??= atMs;
+      if (atMs - this.#strangeCardsSinceMs < STRANGE_CARDS_MS) {
+        const detail = `it names ${cards.size} GPUs of which none was there before: another machine's exporter?`;
+        return { cause: 'bad-body', detail };
+      }
+    }
+    this.#cards = cards;
+    this.#strangeCardsSinceMs = null;
+    return null;
+  }
+
   #report(startedAtMs: number, told: Told): SourceReport {
     const { exposition, finishedAtMs, wallMs } = told;
     const tookMs = finishedAtMs - told.startedAtMs;
@@ -197,6 +225,8 @@ class Exporter implements Source {
       sourceWallMs: toldMs === null ? wallMs : toldMs + tookMs,
     };
     const answer = this.#options.reader.read(scrape);
+    const areStrange = this.#areCardsStrange(answer, told.startedAtMs);
+    if (areStrange) return this.#failed(startedAtMs, areStrange);
     this.#carriesHeat = showsHeat(answer);
     return {
       source: this.id,
@@ -250,6 +280,18 @@ class Exporter implements Source {
   #nowMs(): number {
     return this.#clock.now().elapsedMs;
   }
+}
+
+/** Names of parameters that carry a secret rather than a target. */
+const SECRET_PARAMETER = /token|key|secret|pass|auth|sig|cred/i;
+
+/** An address as it is shown to whoever may read the status: which target, and not with which secret. */
+function shownAddress(url: string): string {
+  const parsed = new URL(url);
+  const secrets = [...parsed.searchParams.keys()].filter((name) => SECRET_PARAMETER.test(name));
+  if (secrets.length === 0) return url;
+  for (const name of secrets) parsed.searchParams.set(name, '…');
+  return parsed.href.replaceAll(encodeURIComponent('…'), '…');
 }
 
 /** The source's own time, Unix ms: node_exporter's clock, else the answer's `Date`; `null` where it tells none. */

@@ -18,8 +18,8 @@ export interface RowIdentity {
 
 /** What exporters write into a label where they have nothing: `""`, `NA`, `[N/A]`, `<<<NULL>>>`. */
 const NOTHING = /^(n\/?a|none|null|unknown|\[.*\]|<<<.*>>>)?$/i;
-/** An instance's UUID (`MIG-…`) is not the card's. */
-const UUID = /^(gpu-)?[0-9a-f-]{4,60}$/i;
+/** Whole: half of one would be another card, never to be seen again. An instance's UUID (`MIG-…`) is not the card's. */
+const UUID = /^(gpu-)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const SERIAL = /^(?!0+$)[\w.-]{1,40}$/;
 const INDEX = /^\d{1,4}$/;
 const NAME_LENGTH = 80;

@@ -12,6 +12,7 @@ import {
   type Witness,
 } from '../domain/reading.ts';
 import type { RowIdentity } from './gpu-identity.ts';
+import { leastOf } from './node-samples.ts';
 import { printable } from './nvidia-smi-card.ts';
 import { blankCause, blankCountCause } from './sentinels.ts';
 import type { GpuExporter, GpuSeries } from './series-rows.ts';
@@ -153,7 +154,10 @@ function memoryReadings(id: string, rows: readonly GpuRow[]): RawReading[] {
 function memoryShare(id: string, rows: readonly GpuRow[], exporter: GpuExporter): RawReading {
   const parts = new Map<string, GpuRow[]>();
   for (const row of rows) {
-    if (row.exporter === exporter) parts.set(row.identity.part, [...(parts.get(row.identity.part) ?? []), row]);
+    if (row.exporter !== exporter) continue;
+    const part = parts.get(row.identity.part);
+    if (part) part.push(row);
+    else parts.set(row.identity.part, [row]);
   }
   let worst: RawReading | undefined;
   for (const [part, own] of parts) {
@@ -191,6 +195,7 @@ function shareOf(id: string, exporter: GpuExporter, part: string, memory: Memory
   const sampled = [...memory.used, ...(free ? memory.free : memory.size)].flatMap(
     ({ sampledAtMs }) => sampledAtMs ?? [],
   );
+  const sampledAtMs = leastOf(sampled);
   const told = free ? `${used.value} used, ${rest.value} free` : `${used.value} of ${rest.value} used`;
   return {
     component: 'gpu',
@@ -198,7 +203,7 @@ function shareOf(id: string, exporter: GpuExporter, part: string, memory: Memory
     quantity: 'memory',
     value: used.value / whole,
     origin: printable(`${where}: ${told}`),
-    ...(sampled.length > 0 && { sampledAtMs: Math.min(...sampled) }),
+    ...(sampledAtMs !== undefined && { sampledAtMs }),
   };
 }
 
@@ -259,14 +264,14 @@ function limitsOf(id: string, rows: readonly GpuRow[]): HardwareLimits | null {
         const value = rowValue(row);
         return value.ok && parseReading(quantity, value.value).ok ? value.value : [];
       });
-  const slowdown = values('slowdown-temperature', 'temperature', false);
+  const slowdownC = leastOf(values('slowdown-temperature', 'temperature', false));
   const [enforced = values('enforced-power-limit', 'power', true)[0]] = values('enforced-power-limit', 'power', false);
   const [byDefault] = values('default-power-limit', 'power', false);
-  if (slowdown.length === 0 && enforced === undefined && byDefault === undefined) return null;
+  if (slowdownC === undefined && enforced === undefined && byDefault === undefined) return null;
   return {
     component: 'gpu',
     id,
-    ...(slowdown.length > 0 && { slowdownC: Math.min(...slowdown) }),
+    ...(slowdownC !== undefined && { slowdownC }),
     ...(enforced !== undefined && { enforcedPowerW: enforced }),
     ...(byDefault !== undefined && { defaultPowerW: byDefault }),
   };

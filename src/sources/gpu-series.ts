@@ -6,6 +6,7 @@
 import type { GpuSign, Witness } from '../domain/reading.ts';
 import { CardIds, identityInText, identityOf, type RowIdentity } from './gpu-identity.ts';
 import { type CardAnswer, type GpuRow, readCard } from './gpu-rows.ts';
+import { readUnnamed } from './gpu-unnamed.ts';
 import { printable } from './nvidia-smi-card.ts';
 import {
   type IgnoredSeries,
@@ -66,39 +67,41 @@ export function createGpuSeries({ explains }: SeriesOptions): SeriesEngine {
 
 function readGpus(scrape: Scrape, given: Set<string>, explains: boolean): SeriesAnswer {
   const rows = rowsOf(scrape);
-  const notes: string[] = [];
   const ids = new CardIds();
   const identities = new Map(rows.map(({ exporter, identity }) => [identity, exporter]));
   for (const [identity, exporter] of identities) ids.learn(exporter, identity);
   const idOf = new Map([...identities].map(([identity, exporter]) => [identity, ids.idOf(exporter, identity)]));
   const cards = new Map<string, GpuRow[]>();
   const leftOut = new Set<string>();
-  const unnamed = new Set<string>();
+  const unnamed: GpuRow[] = [];
+  const nobodys: GpuRow[] = [];
   for (const row of rows) {
     const id = idOf.get(row.identity) ?? null;
     const card = id === null ? undefined : cards.get(id);
     if (card) card.push(row);
-    else if (row.value === null && !isCertain(row.identity)) notes.push(nobodysNote(row));
-    else if (id === null) unnamed.add(`${row.exporter.exporter} ${row.name}`);
+    else if (row.value === null && !isCertain(row.identity)) nobodys.push(row);
+    else if (id === null) unnamed.push(row);
     else if (cards.size < MOST_CARDS) cards.set(id, [row]);
     else leftOut.add(id);
   }
   const { signs, failed } = failuresOf(scrape);
   const answers = [...cards].map(([id, own]) => answerOf(id, own, failed, given));
+  const present = new Set([...cards.values()].flatMap((own) => own.map(({ exporter }) => exporter)));
+  const cardless = readUnnamed(scrape, unnamed, nobodys, present, given);
   const limitsNote =
     leftOut.size === 0 ? [] : [`GPUs: more than ${MOST_CARDS} are named; ${leftOut.size} are left out`];
   const counts = countNotes(cards);
   const faults = answers.flatMap((answer) => answer.notes);
   return {
-    readings: answers.flatMap(({ readings }) => readings),
+    readings: [...answers.flatMap(({ readings }) => readings), ...cardless.readings],
     gpus: answers.map(({ sighting }) => sighting),
-    gpuSigns: signs,
+    gpuSigns: [...signs, ...cardless.gpuSigns],
     witnesses: [...sourceWitnesses(scrape), ...answers.flatMap(({ witnesses }) => witnesses)],
     throttledGpus: answers.flatMap(({ sighting, throttle }) =>
       throttle === null ? [] : { gpu: sighting.id, reason: throttle },
     ),
     hardwareLimits: answers.flatMap(({ limits }) => limits ?? []),
-    notes: [...limitsNote, ...notes, ...counts, ...faults].slice(0, MOST_NOTES),
+    notes: [...limitsNote, ...cardless.notes, ...counts, ...faults].slice(0, MOST_NOTES),
     ignored: explains ? ignoredIn(scrape, unnamed) : [],
   };
 }
@@ -144,9 +147,6 @@ function rowsOf(scrape: Scrape): GpuRow[] {
   return rows;
 }
 
-const nobodysNote = ({ name, reason }: GpuRow): string =>
-  printable(`GPUs: a line of ${name} tells nobody whose it is: ${reason}`);
-
 /**
  * Of a rejected line only the labels before its fault are known. A number among them finds a card that the body names
  * otherwise, and makes none.
@@ -173,6 +173,14 @@ function failuresOf(scrape: Scrape): { readonly signs: GpuSign[]; readonly faile
     if (!isBad) continue;
     if (series.is === 'collect-success') failed.add(exporter);
     signs.push({ kind: 'nvidia-smi-failed', detail: printable(`${exporter.exporter}: ${name} is ${value}`) });
+  }
+  for (const { name, line, reason } of scrape.rejected) {
+    // A word of success that cannot be read is none.
+    const entry = EXPORTER_ENTRIES.find((each) => each.name === name && each.series.is === 'collect-success');
+    if (!entry) continue;
+    failed.add(entry.exporter);
+    const detail = `${entry.exporter.exporter}: line ${line} of ${name} cannot be read: ${reason}`;
+    signs.push({ kind: 'nvidia-smi-failed', detail: printable(detail) });
   }
   return { signs, failed };
 }
@@ -206,8 +214,9 @@ function countNotes(cards: ReadonlyMap<string, readonly GpuRow[]>): string[] {
   });
 }
 
-function ignoredIn(scrape: Scrape, unnamed: ReadonlySet<string>): IgnoredSeries[] {
-  const ignored: IgnoredSeries[] = [...unnamed].map((what) => ({ what, why: 'no label tells which card it is of' }));
+function ignoredIn(scrape: Scrape, unnamed: readonly GpuRow[]): IgnoredSeries[] {
+  const names = new Set(unnamed.map(({ exporter, name }) => `${exporter.exporter} ${name}`));
+  const ignored: IgnoredSeries[] = [...names].map((what) => ({ what, why: 'no label tells which card it is of' }));
   for (const [name, [sample]] of scrape.samples) {
     const rule = READ_NAMES.has(name) ? undefined : UNREAD_GPU_SERIES.find(({ names }) => names.test(name));
     if (rule) ignored.push({ what: name, ...(sample && { says: String(sample.value) }), why: rule.why });

@@ -57,16 +57,19 @@ export class NodeCpuTemperature {
     const readings: RawReading[] = [];
     const hardwareLimits: HardwareLimits[] = [];
     const ignored: IgnoredSeries[] = [];
+    let lostOfChip: string | undefined;
     for (const chip of chips.slice(0, MOST_CHIPS)) {
       const id = this.#idOf(chip);
       const said = readChip(node, chip, id, this.#tctlOffsetC);
       readings.push(said.reading);
+      lostOfChip ??= said.lost;
       notes.push(...said.notes);
       ignored.push(...said.ignored);
       if (said.criticalC !== undefined) hardwareLimits.push({ component: 'cpu', id, criticalC: said.criticalC });
     }
     const lost = node.lostLinesOf(CHIP_SERIES)[0];
     if (lost) readings.push(unreadableLine(rejectionText(lost)));
+    else if (lostOfChip !== undefined) readings.push(unreadableLine(lostOfChip));
     else if (node.hasUntoldRejections) {
       readings.push(unreadableLine(`${node.scrape.rejectedCount} lines cannot be read, and not all of them are told`));
     }
@@ -98,6 +101,8 @@ export class NodeCpuTemperature {
 
 interface ChipSaid {
   readonly reading: RawReading;
+  /** A sensor's number that was there and could not be read: it may be the hottest, so the chip is not read whole. */
+  readonly lost?: string;
   readonly criticalC?: number;
   readonly notes: readonly string[];
   readonly ignored: readonly IgnoredSeries[];
@@ -114,12 +119,14 @@ function readChip(node: NodeSamples, { chip, name }: HwmonChip, id: string, tctl
   });
   const numbers: (Said & { readonly kind: 'number' })[] = [];
   let silent: (Said & { readonly kind: 'nothing' }) | undefined;
+  let lost: string | undefined;
   for (const sensor of kept) {
     const said = readSensor(node, chip, name, sensor);
     if (said.kind === 'number') numbers.push(said);
     else {
       notes.push(`${id}: left out: ${said.detail}`);
       silent ??= said;
+      if (said.cause === 'invalid') lost ??= said.detail;
     }
   }
   const criticalC = criticalOf(node, chip, kept);
@@ -128,7 +135,7 @@ function readChip(node: NodeSamples, { chip, name }: HwmonChip, id: string, tctl
   if (best) {
     const time = node.timeOf(best.sample);
     const base = { component: 'cpu', id, quantity: 'temperature', origin: clipped(best.what) } as const;
-    return { ...found, reading: { ...base, value: best.celsius, ...time } };
+    return { ...found, ...(lost !== undefined && { lost }), reading: { ...base, value: best.celsius, ...time } };
   }
   // A chip that its driver registered has a sensor: the exporter leaves out what it cannot read.
   const detail = silent?.detail ?? `${name} (${chip}) is listed without a temperature: node_exporter cannot read it`;

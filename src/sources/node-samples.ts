@@ -32,6 +32,8 @@ export class NodeSamples {
   /** Sorted as people sort names with numbers in them. */
   readonly chips: readonly HwmonChip[];
   readonly #byChip = new Map<string, ReadonlyMap<string, readonly Sample[]>>();
+  /** A chip that claims 50,000 sensors must not have each of them looked for among all. */
+  readonly #bySensor = new Map<string, ReadonlyMap<string, readonly Sample[]>>();
   readonly #rejectedByName = new Map<string, readonly RejectedLine[]>();
 
   /** `namesBefore`: what chips were called in earlier scrapes; a name that a chip told it keeps. */
@@ -64,7 +66,7 @@ export class NodeSamples {
   ofChip(name: string, chip: string): readonly Sample[] {
     let byChip = this.#byChip.get(name);
     if (!byChip) {
-      byChip = grouped(this.of(name), 'chip');
+      byChip = grouped(this.of(name), ({ chip }) => chip);
       this.#byChip.set(name, byChip);
     }
     return byChip.get(chip) ?? NOTHING;
@@ -72,7 +74,12 @@ export class NodeSamples {
 
   /** What a series tells of one sensor of a chip. */
   told(name: string, chip: string, sensor: string): Told {
-    return this.#toldOf(this.ofChip(name, chip), name, { chip, sensor });
+    let bySensor = this.#bySensor.get(name);
+    if (!bySensor) {
+      bySensor = grouped(this.of(name), (labels) => sensorKey(labels['chip'], labels['sensor']));
+      this.#bySensor.set(name, bySensor);
+    }
+    return this.#toldOf(bySensor.get(sensorKey(chip, sensor)) ?? NOTHING, name, { chip, sensor });
   }
 
   /** What a series tells under these labels, whatever others it has. */
@@ -107,8 +114,12 @@ export class NodeSamples {
 
   /** The time of a sample where the body tells it, to be spread into a reading. */
   timeOf(...samples: readonly Sample[]): { readonly sampledAtMs?: number } {
-    const times = samples.flatMap((sample) => sampledAtMs(sample, this.scrape) ?? []);
-    return times.length === 0 ? {} : { sampledAtMs: Math.min(...times) };
+    return this.timeOfAll(samples);
+  }
+
+  timeOfAll(samples: readonly Sample[]): { readonly sampledAtMs?: number } {
+    const time = leastOf(samples.flatMap((sample) => sampledAtMs(sample, this.scrape) ?? []));
+    return time === undefined ? {} : { sampledAtMs: time };
   }
 
   #toldOf(among: readonly Sample[], name: string, wanted: Labels): Told {
@@ -146,16 +157,34 @@ function nameByPath(chip: string): string {
   return /_0000:00:1[89a-f]_3(?:_|$)/.test(chip) ? 'k10temp' : '';
 }
 
-function grouped(samples: readonly Sample[], key: string): ReadonlyMap<string, readonly Sample[]> {
+const sensorKey = (chip = '', sensor = ''): string => `${chip}\n${sensor}`;
+
+function grouped(
+  samples: readonly Sample[],
+  keyOf: (labels: Labels) => string | undefined,
+): ReadonlyMap<string, readonly Sample[]> {
   const groups = new Map<string, Sample[]>();
   for (const sample of samples) {
-    const value = sample.labels[key];
-    if (value === undefined) continue;
-    const group = groups.get(value);
+    const key = keyOf(sample.labels);
+    if (key === undefined) continue;
+    const group = groups.get(key);
     if (group) group.push(sample);
-    else groups.set(value, [sample]);
+    else groups.set(key, [sample]);
   }
   return groups;
+}
+
+/**
+ * The lowest of numbers, `undefined` of none, NaN where one is. Not by Math.min(...): a body may repeat a series more
+ * often than a call can have arguments.
+ */
+export function leastOf(values: readonly number[]): number | undefined {
+  return values.length === 0 ? undefined : values.reduce((a, b) => Math.min(a, b));
+}
+
+/** The highest, in the same way. */
+export function mostOf(values: readonly number[]): number | undefined {
+  return values.length === 0 ? undefined : values.reduce((a, b) => Math.max(a, b));
 }
 
 /** `node_hwmon_temp_celsius{chip="platform_coretemp_0",sensor="temp1"}`, for people. */

@@ -7,7 +7,7 @@ import { NodeCpuTemperature } from './node-cpu-series.ts';
 import { NodeGpus } from './node-gpu-series.ts';
 import { ignoredOf } from './node-ignored.ts';
 import { NodeRapl, NodeTotalPower } from './node-power-series.ts';
-import { NodeSamples } from './node-samples.ts';
+import { leastOf, NodeSamples } from './node-samples.ts';
 import { NodeCpuShare, nodeMemory } from './node-share-series.ts';
 import type { Scrape, SeriesAnswer, SeriesEngine, SeriesOptions } from './scrape.ts';
 import { NODE, NODE_SERIES_NAMES } from './series.ts';
@@ -90,6 +90,7 @@ function witnessesOf(node: NodeSamples): readonly Witness[] {
  * none. What other exporters' series stand in the body of a node_exporter may be as old as that.
  */
 export function textfileAgeSeconds(scrape: Scrape): number | null {
-  const written = (scrape.samples.get(NODE.textfileTime) ?? []).map(({ value }) => value).filter(Number.isFinite);
-  return written.length === 0 ? null : scrape.sourceWallMs / 1000 - Math.min(...written);
+  const times = (scrape.samples.get(NODE.textfileTime) ?? []).map(({ value }) => value);
+  const oldest = leastOf(times.filter(Number.isFinite));
+  return oldest === undefined ? null : scrape.sourceWallMs / 1000 - oldest;
 }

@@ -6,7 +6,7 @@ import type { MissingCause, RawReading } from '../domain/reading.ts';
 import { type CpuTimes, LONGEST_SHARE_MS, SHORTEST_SHARE_MS, shareBetween } from './cpu-share.ts';
 import { type MemoryFigures, memoryShare } from './memory-share.ts';
 import { failedText } from './node-cpu-series.ts';
-import { clipped, type NodeSamples, rejectionText } from './node-samples.ts';
+import { clipped, leastOf, mostOf, type NodeSamples, rejectionText } from './node-samples.ts';
 import type { Sample } from './scrape.ts';
 import { NODE } from './series.ts';
 
@@ -110,7 +110,7 @@ export function nodeMemory(node: NodeSamples, zfsCacheIsAvailable: boolean): Raw
     zfsCacheAboveMinimum: zfsCacheAboveMinimum(node),
   };
   const samples = names.flatMap((name) => node.of(name));
-  return { ...memoryShare(figures, zfsCacheIsAvailable, 'node_memory'), ...node.timeOf(...samples) };
+  return { ...memoryShare(figures, zfsCacheIsAvailable, 'node_memory'), ...node.timeOfAll(samples) };
 }
 
 function windowsMemory(node: NodeSamples, names: readonly string[]): RawReading {
@@ -127,7 +127,7 @@ function windowsMemory(node: NodeSamples, names: readonly string[]): RawReading 
     zfsCacheAboveMinimum: 0,
   };
   const samples = names.flatMap((name) => node.of(name));
-  return { ...memoryShare(figures, false, 'windows_memory'), ...node.timeOf(...samples) };
+  return { ...memoryShare(figures, false, 'windows_memory'), ...node.timeOfAll(samples) };
 }
 
 /** What is wrong with the numbers that the share is made of. */
@@ -146,13 +146,11 @@ function zfsCacheAboveMinimum(node: NodeSamples): number {
 }
 
 function highest(node: NodeSamples, name: string): number | undefined {
-  const values = node.of(name).map(({ value }) => value);
-  return values.length === 0 ? undefined : Math.max(...values);
+  return mostOf(node.of(name).map(({ value }) => value));
 }
 
 function lowest(node: NodeSamples, name: string): number | undefined {
-  const values = node.of(name).map(({ value }) => value);
-  return values.length === 0 ? undefined : Math.min(...values);
+  return leastOf(node.of(name).map(({ value }) => value));
 }
 
 function notYet(name: string): RawReading {

@@ -105,6 +105,7 @@ const DCGM_EXPORTER: GpuExporter = {
     name: ['modelName'],
     part: ['GPU_I_ID'],
   },
+  namesAreItsOwn: true,
   blanks: 'dcgm',
   series: [
     { is: 'temperature', names: ['DCGM_FI_DEV_GPU_TEMP', 'DCGM_FI_DEV_GPU_TEMP_CELSIUS'] },
@@ -147,6 +148,7 @@ const NVIDIA_GPU_EXPORTER: GpuExporter = {
   exporter: 'nvidia_gpu_exporter',
   vendor: 'nvidia',
   labels: { uuid: ['uuid'], pci: ['pci_bus_id'], index: ['index'], name: ['name'], part: ['gpu_instance_id'] },
+  namesAreItsOwn: true,
   blanks: null,
   series: [
     { is: 'seen', names: ['nvidia_smi_gpu_info'] },

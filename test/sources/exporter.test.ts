@@ -5,6 +5,7 @@ import { createExporter } from '../../src/sources/exporter.ts';
 import { createHttpGetter, type HttpGet } from '../../src/sources/http-get.ts';
 import type { Scrape, SeriesAnswer } from '../../src/sources/scrape.ts';
 import type { SeriesReader } from '../../src/sources/series-reader.ts';
+import { ExporterRig } from '../support/exporter-rig.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import {
   compresses,
@@ -381,4 +382,29 @@ t.test('read() asks plainly again after ten minutes, to learn of a collector tha
   await read();
   const chosen = CHOSEN.replace('/metrics', '');
   t.same(urls, ['', chosen, chosen, '', chosen.replace('&collect[]=time', '&collect[]=rapl&collect[]=time')]);
+});
+
+t.test('createExporter() does not take the cards of another machine for new ones of this node at once', async (t) => {
+  const body = (n: number) => `DCGM_FI_DEV_GPU_TEMP{UUID="GPU-0000000${n}-0000-4000-8000-000000000000"} 60\n`;
+  const rig = await ExporterRig.start(t, { answer: body(1) });
+  rig.serve(body(2));
+  await rig.run(10);
+  t.match(rig.report.outcome, { kind: 'failed', cause: 'bad-body', detail: /another machine's exporter/ });
+  await rig.run(10);
+  t.equal(rig.report.outcome.kind, 'failed', 'nor when asked again');
+  t.equal([...rig.world.state.nodes.values()][0]?.watch.gpus.known.size, 1);
+  await rig.run(10);
+  await rig.run(10);
+  t.equal(rig.report.outcome.kind, 'answered', 'after 30 s it is a repair');
+});
+
+t.test('createExporter() shows which target an address asks for, and not with which secret', async (t) => {
+  const url = 'http://a.example/metrics?target=10.1.1.5&api_key=hunter2&token=abc';
+  const { read } = exporterAt(t, url, {
+    clock: new ManualClock(),
+    get: async () => ({ kind: 'failed', cause: 'refused', detail: 'refused' }),
+  });
+  const report = await read();
+  t.equal(report.source, 'http://a.example/metrics?target=10.1.1.5&api_key=…&token=…');
+  t.notMatch(JSON.stringify(report), /hunter2|abc/);
 });

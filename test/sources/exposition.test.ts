@@ -158,17 +158,22 @@ t.test('parseExposition() keeps the first 50 rejected lines, and counts all', (t
   t.end();
 });
 
-t.test('parseExposition() reads at most 200,000 lines, and calls a body with more cut off', (t) => {
-  const whole = read('a 1\n'.repeat(200_000));
-  t.equal(whole.sampleCount, 200_000);
-  t.equal(whole.cutOff, null);
-  const more = read('a 1\n'.repeat(200_001));
-  t.equal(more.sampleCount, 200_000);
-  t.match(more.cutOff, /^more than 200000 lines/);
-  t.equal(read('a 1\n'.repeat(200_001), { wanted: ['b'] }).cutOff, null, 'lines that are not read do not count');
-  t.ok(read('{\n'.repeat(200_001), { wanted: ['b'] }).cutOff, 'lines whose name must be looked for do');
-  t.end();
-});
+t.test(
+  'parseExposition() reads at most 50,000 wanted lines, 200,000 of all, and calls a body with more cut off',
+  (t) => {
+    t.equal(read('a 1\n'.repeat(50_000), { wanted: ['a'] }).cutOff, null);
+    t.match(read('a 1\n'.repeat(50_001), { wanted: ['a'] }).cutOff, /^more than 50000 lines/);
+    const whole = read('a 1\n'.repeat(200_000));
+    t.equal(whole.sampleCount, 200_000);
+    t.equal(whole.cutOff, null);
+    const more = read('a 1\n'.repeat(200_001));
+    t.equal(more.sampleCount, 200_000);
+    t.match(more.cutOff, /^more than 200000 lines/);
+    t.equal(read('a 1\n'.repeat(200_001), { wanted: ['b'] }).cutOff, null, 'lines that are not read do not count');
+    t.ok(read('{\n'.repeat(200_001), { wanted: ['b'] }).cutOff, 'lines whose name must be looked for do');
+    t.end();
+  },
+);
 
 t.test('parseExposition() gives no part of a body that keeps all of it in memory', (t) => {
   // V8 keeps the whole of a long string for a part of it: one UUID kept of each of 30 bodies would be 60 MB.

@@ -271,3 +271,24 @@ t.test("textfileAgeSeconds() is the oldest file's age by the exporter's own cloc
   t.equal(textfileAgeSeconds(scrape), 610);
   t.equal(textfileAgeSeconds(scrapeOf('node_time_seconds 1\n')), null);
 });
+
+t.test('createNodeSeries() takes time in proportion to the sensors of a chip', { timeout: 30_000 }, async (t) => {
+  const sensors = (chip: string) =>
+    Array.from({ length: 40_000 }, (_, n) => `node_hwmon_temp_celsius{chip="${chip}",sensor="temp${n}"} 50\n`).join('');
+  const card = '0000:00:03_1_0000:0a:00_0';
+  const names = `node_hwmon_chip_names{chip="${card}",chip_name="amdgpu"} 1\n`;
+  const answer = read(names + sensors('platform_coretemp_0') + sensors(card));
+  t.equal(readingsIn(answer)['cpu/coretemp-0/temperature'], 50);
+});
+
+t.test('createNodeSeries() bears a series that is repeated more often than a call has arguments', async (t) => {
+  const body = `${'node_memory_MemTotal_bytes 100\n'.repeat(190_000)}node_memory_MemAvailable_bytes 60\n`;
+  t.equal(readingsIn(read(body))['memory/memory'], 0.4);
+});
+
+t.test('createNodeSeries() calls a CPU unread where the number of one of its sensors cannot be read', async (t) => {
+  const of = (n: number, value: string) =>
+    `node_hwmon_temp_celsius{chip="platform_coretemp_0",sensor="temp${n}"} ${value}\n`;
+  const answer = read(of(1, '99,0') + of(2, '50'));
+  t.match(readingsIn(answer), { 'cpu/coretemp-0/temperature': 50, 'cpu/unreadable-line/temperature': 'invalid' });
+});

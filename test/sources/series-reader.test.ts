@@ -26,7 +26,7 @@ const NODE = `node_memory_MemTotal_bytes 100
 node_memory_MemAvailable_bytes 40
 node_time_seconds ${WALL_MS / 1000}
 `;
-const GPU = 'DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-aaaa"} 61\n';
+const GPU = 'DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-aaaaaaaa-0000-4000-8000-000000000000"} 61\n';
 const BMC = 'ipmi_dcmi_power_consumption_watts 700\n';
 
 t.test('read() joins what all series say of one body', async (t) => {
@@ -39,7 +39,7 @@ t.test('read() joins what all series say of one body', async (t) => {
       ['total-power', 700],
     ],
   );
-  t.match(gpus, [{ id: 'GPU-aaaa' }]);
+  t.match(gpus, [{ id: 'GPU-aaaaaaaa-0000-4000-8000-000000000000' }]);
   t.match(witnesses, [{ name: 'node_time_seconds' }]);
 });
 
