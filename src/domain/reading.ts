@@ -61,6 +61,8 @@ export interface RawReading {
    * readings never make anything missing.
    */
   readonly informational?: boolean;
+  /** The source's witness says nothing of it, since it came by another program; only its device's own does. */
+  readonly ownWitnessOnly?: true;
 }
 
 /** A card that a source lists, with or without readings of it. */

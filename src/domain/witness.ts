@@ -52,6 +52,7 @@ export function slowestPeriodMs(witnesses: ReadonlyMap<string, WitnessWatch>): n
 export function vouching(witnesses: ReadonlyMap<string, WitnessWatch>, raw: RawReading): WitnessWatch | null {
   const own = witnesses.get(raw.id ?? '');
   if (own?.disqualified === false) return own;
+  if (raw.ownWitnessOnly) return null;
   const source = witnesses.get('');
   return source?.disqualified === false ? source : null;
 }

@@ -24,8 +24,9 @@ export function createSeriesReader(options: PowerSeriesOptions): SeriesReader {
     wanted: options.outlets.length === 0 ? WANTED_NAMES : new Set([...WANTED_NAMES, ...outletNames(options.outlets)]),
     read(scrape) {
       const fromFiles = writtenAtMs(scrape);
+      const own = node.read(scrape);
       const answers = others.map((engine) => noNewerThan(fromFiles, engine.read(scrape)));
-      return join([node.read(scrape), ...answers]);
+      return join([own, ...(own.witnesses.length > 0 ? answers.map(byAnotherProgram) : answers)]);
     },
   };
 }
@@ -43,6 +44,11 @@ function noNewerThan(atMs: number | null, answer: SeriesAnswer): SeriesAnswer {
     (reading): RawReading => ({ ...reading, sampledAtMs: Math.min(reading.sampledAtMs ?? atMs, atMs) }),
   );
   return { ...answer, readings };
+}
+
+/** In a merged body node_exporter's clock goes on while a GPU's exporter repeats itself for ever. */
+function byAnotherProgram(answer: SeriesAnswer): SeriesAnswer {
+  return { ...answer, readings: answer.readings.map((reading) => ({ ...reading, ownWitnessOnly: true as const })) };
 }
 
 function join(answers: readonly SeriesAnswer[]): SeriesAnswer {

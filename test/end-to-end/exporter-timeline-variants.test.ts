@@ -112,6 +112,11 @@ t.test('decide() over HTTP, like C04: a card that repeats itself is frozen, unle
   t.equal(await frozenAfter(() => same), 60);
   t.equal(await frozenAfter(() => body?.({ temp: 61, power: 187 }) ?? ''), 300, 'whole watts');
   t.equal(await frozenAfter(() => body?.({ temp: 41, power: 30.5 }) ?? ''), null, 'an idle card stands still');
+  t.equal(
+    await frozenAfter((look) => `${same}node_time_seconds ${1_700_000_000 + look * 10}\n`),
+    60,
+    "another program's clock",
+  );
   t.equal(await frozenAfter((look) => same + energy(4_000_000 + look)), null, 'a counter that counts vouches for it');
   t.equal(
     await frozenAfter((look) => same + energy(4_000_000 + Math.min(look, 3))),

@@ -71,3 +71,16 @@ t.test('wanted has the series of the configured outlets, which are then read', a
     [{ quantity: 'total-power', value: 421, rank: 1 }],
   );
 });
+
+t.test("read() lets node_exporter's clock vouch for nothing that another exporter says in the same body", async (t) => {
+  const merged = read(NODE + GPU);
+  t.same(
+    merged.readings.filter(({ ownWitnessOnly }) => ownWitnessOnly).map(({ component, value }) => [component, value]),
+    [['gpu', 61]],
+  );
+  t.same(
+    read(GPU).readings.filter(({ ownWitnessOnly }) => ownWitnessOnly),
+    [],
+    'by itself it has only its own',
+  );
+});
