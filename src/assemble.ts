@@ -5,19 +5,21 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Actuator } from './actuators/actuator.ts';
 import { createDrill } from './actuators/drill.ts';
+import { GpuProcesses } from './actuators/gpu-processes.ts';
 import { createLocalProcesses } from './actuators/local-processes.ts';
 import { createProcessTable, type ProcessTable } from './actuators/process-table.ts';
 import { openSources, type SourceSet } from './assemble-sources.ts';
 import { type Clock, systemClock, withDeadline } from './clock.ts';
-import { type Config, notReadYet, readBootId } from './config.ts';
+import { type Config, notReadYet, processEnvironment, readBootId } from './config.ts';
 import { type Restored, restoreState } from './domain/durable.ts';
 import type { Answer } from './domain/events.ts';
-import { targetOf } from './domain/lease.ts';
+import { type GpuProcess, targetOf } from './domain/lease.ts';
 import type { SafetySettings } from './domain/settings.ts';
 import type { SafetyState } from './domain/state.ts';
 import type { StopEntry, StopOrder } from './domain/stop.ts';
 import { type Journal, type OpenedJournal, openJournal } from './journal.ts';
 import { Monitor } from './monitor.ts';
+import { ComputeApps } from './sources/compute-apps.ts';
 import type { SimulatedRig } from './sources/simulated.ts';
 import { openStateFolder, type StateFolder } from './state-folder.ts';
 import { type Log, Supervisor, type SupervisorParts } from './supervisor.ts';
@@ -40,6 +42,8 @@ export interface Assembled {
   readonly isFirstStart: boolean;
   /** What the drill actuator would stop under `order`. */
   runDrill(order: StopOrder): Promise<readonly StopEntry[]>;
+  /** What computes on this machine's GPUs, by the last look. */
+  gpuProcesses(): readonly GpuProcess[];
   /** Stops watching; what runs goes on running, and the latch stays on disk. */
   close(): Promise<void>;
 }
@@ -61,6 +65,8 @@ export interface AssembleOptions {
 
 /** An actuator that does not answer by then has an unknown inventory. */
 const INVENTORY_TIMEOUT_MS = 3_000;
+/** The list of processes on GPUs is for showing: it must be done, or given up, long before the next tick. */
+const GPU_PROCESSES_TIMEOUT_MS = 3_000;
 /** The journal's last writes may take this long at shutdown. */
 const JOURNAL_CLOSE_MS = 2_000;
 
@@ -138,6 +144,15 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   supervisor.submit({ kind: 'inventoried', actuators: unasked, workloads: [], seesPods: false });
   await takeOver(supervisor, journal, journalOpened, restored);
   if (simulation) obeyStops(supervisor, simulation);
+  const computeApps = new ComputeApps({ clock, env: processEnvironment });
+  const gpuProcesses = new GpuProcesses({
+    node: settings.localNode,
+    clock,
+    table: processTable,
+    targets: liveTargets,
+    readApps: async (deadlineMs) => (hasDriver(supervisor.state) ? computeApps.read(deadlineMs) : []),
+  });
+  if (config.source === 'local') lookAfterTicks(supervisor, gpuProcesses, clock);
   submitListing(supervisor, sources);
   monitor.start();
 
@@ -155,8 +170,10 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     tokenFile: join(stateFolder.folder, 'operator-token'),
     isFirstStart: journalOpened.kind === 'first-start',
     runDrill: (order) => runDrill(drill, order),
+    gpuProcesses: () => gpuProcesses.list,
     close: async () => {
       await monitor.stop();
+      computeApps.close();
       await supervisor.close();
       await Promise.allSettled([sources, ...actuators].map((part) => part.close()));
       await withDeadline(clock, JOURNAL_CLOSE_MS, journal.close());
@@ -217,6 +234,23 @@ async function takeOver(
 function obeyStops(supervisor: Supervisor, simulation: SimulatedRig): void {
   supervisor.subscribe((message) => {
     if (message.type === 'event' && message.data.name === 'tripped') simulation.apply({ load: 0 });
+  });
+}
+
+/** Only a driver that has just answered is asked for more: one that hangs must not collect processes. */
+function hasDriver({ nodes, settings }: SafetyState): boolean {
+  return nodes.get(settings.localNode)?.watch.sources.get('nvidia-smi')?.failure === null;
+}
+
+/** Who is on the GPUs, at most once a tick and when its round is over. */
+function lookAfterTicks(supervisor: Supervisor, gpuProcesses: GpuProcesses, clock: Clock): void {
+  const { intervalMs } = supervisor.state.settings;
+  let lastTickAtMs: number | null = null;
+  supervisor.subscribe(({ type }) => {
+    const { lastTickAtMs: tickAtMs } = supervisor.state;
+    if (type !== 'evaluation' || tickAtMs === lastTickAtMs) return;
+    lastTickAtMs = tickAtMs;
+    void gpuProcesses.look(clock.now().elapsedMs + Math.min(GPU_PROCESSES_TIMEOUT_MS, intervalMs / 2));
   });
 }
 

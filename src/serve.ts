@@ -42,6 +42,7 @@ export function appOf(assembled: Assembled, log: Logger): App {
     journalHealth: () => journal.health(),
     verifyProcessGroup: ({ pgid, leaseId }) => verifyProcessGroup({ pgid, leaseId, table: processTable }),
     runDrill: assembled.runDrill,
+    gpuProcesses: assembled.gpuProcesses,
     simulation,
     log,
   });

@@ -1,13 +1,14 @@
 // Stops the process groups of leases on this machine: SIGTERM, a short grace, SIGKILL, and then keeps looking until the
 // order is withdrawn, because "killed" is not "gone" (a process in a wedged driver sits in state D) and what was gone
 // can come back. One loop per group: look (process-group.ts), act on what was seen, tell what changed, wait. Nothing is
-// signalled that the look did not recognise as the lease's. What has left the group (setsid) is out of reach here; pods
-// are kubernetes.ts.
+// signalled that the look did not recognise as the lease's. What has left the group (setsid) is escaped-processes.ts; pods
+// are not here.
 import { setMaxListeners } from 'node:events';
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 import { unreachable } from '../domain/invariant.ts';
-import type { ProcessGroup, StopEntry, StopOrder, StopTarget } from '../domain/stop.ts';
+import type { StopEntry, StopOrder, StopTarget } from '../domain/stop.ts';
 import type { Actuator, Inventory, StopProgress } from './actuator.ts';
+import { EscapedProcesses, type GroupTarget } from './escaped-processes.ts';
 import { type GroupSighting, isGroupNumber, type Kill, sightGroup } from './process-group.ts';
 import { isLive, type ProcessRead, type ProcessTable } from './process-table.ts';
 
@@ -23,8 +24,6 @@ const WATCH_LATER_MS = 2000;
 /** Dying takes a moment, more with much memory pinned for a GPU; who takes longer than this is told of. */
 const DEATH_USUAL_MS = 1000;
 const SURVIVORS_TOLD = 5;
-
-type GroupTarget = StopTarget & { readonly processGroup: ProcessGroup };
 
 interface Options {
   /** This machine's name in the reports. */
@@ -77,10 +76,14 @@ export function createLocalProcesses(options: Options): Actuator {
     if (withdrawn.aborted) end();
     else withdrawn.addEventListener('abort', end, { once: true });
     const pursuits: Pursuit[] = [];
+    const groups = order.targets.filter(hasGroup);
+    const self = table.readProcess(process.pid);
+    let told: StopProgress = { entries: [], verified: false };
     const tell = (): void => {
-      const entries = pursuits.map((pursuit) => pursuit.entry);
+      const entries = [...pursuits.map((pursuit) => pursuit.entry), ...(escaped?.entries ?? [])];
+      told = { entries, verified: entries.every((entry) => entry.verified) && isNobodyOutside() };
       try {
-        report({ entries, verified: entries.every((entry) => entry.verified) });
+        report(told);
       } catch (error) {
         // A listener's bug is the process's to die of, by its own handler; it must not end the pursuit here.
         queueMicrotask(() => {
@@ -88,11 +91,38 @@ export function createLocalProcesses(options: Options): Actuator {
         });
       }
     };
-    const self = table.readProcess(process.pid);
-    for (const target of order.targets.filter(hasGroup)) {
-      pursuits.push(new Pursuit(options, target, self, tell, ending.signal));
-    }
-    const work = Promise.all(pursuits.map((pursuit) => pursuit.run()));
+    const escaped =
+      groups.length === 0
+        ? null
+        : new EscapedProcesses({
+            node,
+            clock,
+            table,
+            kill: killOf(options),
+            graceMs: options.termGraceMs ?? TERM_GRACE_MS,
+            // A damaged record must not lead to anybody; its own entry says so.
+            targets: groups.filter(({ processGroup }) => isGroupNumber(processGroup.pgid)),
+            self,
+            onLook: () => {
+              if (escaped && isNews(escaped.entries)) tell();
+            },
+            ended: ending.signal,
+          });
+    // A member may leave its group while that is being stopped: only a look that began after the group was seen gone
+    // shows that nobody did.
+    const isNobodyOutside = (): boolean => {
+      if (!escaped) return true;
+      const { clearAtMs } = escaped;
+      return clearAtMs !== null && pursuits.every(({ goneAtMs }) => goneAtMs !== null && goneAtMs <= clearAtMs);
+    };
+    const isNews = (entries: readonly StopEntry[]): boolean => {
+      const before = told.entries.slice(pursuits.length);
+      const isSame = before.length === entries.length && entries.every((entry, place) => entry === before[place]);
+      const isVerified = told.entries.every((entry) => entry.verified) && isNobodyOutside();
+      return !isSame || isVerified !== told.verified;
+    };
+    for (const target of groups) pursuits.push(new Pursuit(options, target, self, tell, ending.signal));
+    const work = Promise.all([...pursuits.map((pursuit) => pursuit.run()), escaped?.run()]);
     running.set(ending, work);
     // Told once the first looks are under way, so that a slow listener does not delay the first signal. With no group
     // in the order this says so: nothing here, verified.
@@ -110,6 +140,7 @@ export function createLocalProcesses(options: Options): Actuator {
   return { name: 'local-processes', inventory, stop, close };
 }
 
+const killOf = ({ kill }: Options): Kill => kill ?? ((pid, signal) => void process.kill(pid, signal));
 const hasGroup = (target: StopTarget): target is GroupTarget => target.processGroup !== undefined;
 const unavailable = (detail: string): Inventory => ({ available: false, detail, workloads: [] });
 
@@ -141,6 +172,8 @@ class Pursuit {
   /** Why the last signal did not arrive. */
   #undelivered: string | undefined;
   entry: StopEntry;
+  /** Since when it has been seen gone, monotonic; `null` while it may run. */
+  goneAtMs: number | null = null;
 
   constructor(
     options: Options,
@@ -151,7 +184,7 @@ class Pursuit {
   ) {
     this.#clock = options.clock;
     this.#table = options.table;
-    this.#kill = options.kill ?? ((pid, signal) => void process.kill(pid, signal));
+    this.#kill = killOf(options);
     this.#graceMs = options.termGraceMs ?? TERM_GRACE_MS;
     this.#target = target;
     this.#self = self;
@@ -182,7 +215,10 @@ class Pursuit {
         // Nothing known throws here. Whatever does must not end the pursuit of a group that may still run.
         outcome = { state: 'failed', verified: false, detail: String(error) };
       }
-      if (outcome) this.#tell(outcome);
+      if (outcome) {
+        this.goneAtMs = outcome.verified ? (this.goneAtMs ?? this.#clock.now().elapsedMs) : null;
+        this.#tell(outcome);
+      }
       await this.#clock.sleep(this.#pauseMs(), this.#ended);
     }
   }

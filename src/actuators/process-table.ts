@@ -37,6 +37,20 @@ export type MarkRead =
   | { readonly ok: true; readonly leaseId: string }
   | { readonly ok: false; readonly cause: ReadFailure['cause'] | 'unmarked'; readonly detail: string };
 
+export interface MarkedProcess {
+  readonly process: ProcessStat;
+  readonly leaseId: string;
+}
+
+export type MarkedRead =
+  | {
+      readonly ok: true;
+      readonly marked: readonly MarkedProcess[];
+      /** Those whose mark the kernel did not tell, each with why: they may bear one. */
+      readonly unread: readonly { readonly process: ProcessStat; readonly detail: string }[];
+    }
+  | ReadFailure;
+
 export interface ProcessTable {
   /** One process, dead ones (`Z`) too. */
   readProcess(pid: number): Promise<ProcessRead>;
@@ -44,6 +58,11 @@ export interface ProcessTable {
   readMark(pid: number): Promise<MarkRead>;
   /** Every process of one group, dead ones too. Calls at the same time share one pass over /proc. */
   membersOf(pgid: number): Promise<MembersRead>;
+  /**
+   * Every live process that bears a lease's mark and started at `sinceTicks` (clock ticks since boot) or later. What is
+   * another user's is left out: its environment is not ours to read, nor it ours to signal. Takes 4.5 s at most.
+   */
+  markedSince(sinceTicks: number): Promise<MarkedRead>;
 }
 
 /** A line of /proc/PID/stat is some 300 characters; comm is 64 at most. */
@@ -56,6 +75,10 @@ const READ_TIMEOUT_MS = 1500;
 const SCAN_TIMEOUT_MS = 2500;
 /** Files open at once during a pass over /proc. */
 const SCAN_WIDTH = 8;
+/** Marks read at once: of libuv's four threads two stay free for the journal and the sensors. */
+const MARKS_WIDTH = 2;
+/** For a pass over the marks of all that are young enough: some 10 ms, and 200 were seen on a machine loaded sixteenfold. */
+const MARKS_TIMEOUT_MS = 2000;
 /** Each overdue read keeps one of libuv's four threads; the journal and the sensors need the others. */
 const OVERDUE_LIMIT = 2;
 
@@ -134,16 +157,46 @@ export function createProcessTable(options: { readonly clock: Clock; readonly ro
     return failure ?? { ok: true, members };
   }
 
-  async function membersOf(pgid: number): Promise<MembersRead> {
+  async function readAllInTime(): Promise<MembersRead> {
     scan ??= readAll().finally(() => {
       scan = undefined;
     });
     const all = await withDeadline(clock, SCAN_TIMEOUT_MS, scan);
-    if (all === TIMED_OUT) return tooLate(root, SCAN_TIMEOUT_MS);
+    return all === TIMED_OUT ? tooLate(root, SCAN_TIMEOUT_MS) : all;
+  }
+
+  async function membersOf(pgid: number): Promise<MembersRead> {
+    const all = await readAllInTime();
     return all.ok ? { ok: true, members: all.members.filter((process) => process.pgid === pgid) } : all;
   }
 
-  return { readProcess, readMark, membersOf };
+  async function markedSince(sinceTicks: number): Promise<MarkedRead> {
+    const all = await readAllInTime();
+    if (!all.ok) return all;
+    const endMs = clock.now().elapsedMs + MARKS_TIMEOUT_MS;
+    const young = all.members.filter((process) => process.startTicks >= sinceTicks && isLive(process));
+    const left = young.values();
+    const marked: MarkedProcess[] = [];
+    const unread: { process: ProcessStat; detail: string }[] = [];
+    const walk = async (): Promise<void> => {
+      for (const process of left) {
+        const leftMs = endMs - clock.now().elapsedMs;
+        // A pass goes no further once it is late: the wedged driver that holds one up holds up its like.
+        const mark = leftMs > 0 ? await withDeadline(clock, leftMs, readMark(process.pid)) : TIMED_OUT;
+        if (mark === TIMED_OUT) {
+          const detail = `Cannot read ${root}/${process.pid}/environ: the pass had ${MARKS_TIMEOUT_MS} ms`;
+          unread.push({ process, detail });
+        } else if (mark.ok) marked.push({ process, leaseId: mark.leaseId });
+        else if (mark.cause === 'overdue' || mark.cause === 'unreadable') {
+          unread.push({ process, detail: mark.detail });
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: MARKS_WIDTH }, walk));
+    return { ok: true, marked, unread };
+  }
+
+  return { readProcess, readMark, membersOf, markedSince };
 }
 
 /**

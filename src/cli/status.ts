@@ -93,7 +93,13 @@ function statusLines(status: Status, url: string, paint: Paint): string[] {
     ),
     ...section(
       'Without a lease',
-      status.unleased.map(({ kind, name, node }) => [kind, name, node]),
+      status.unleased.map(({ kind, name, node, gpu = '', memoryMiB }) => [
+        kind,
+        name,
+        node,
+        gpu,
+        memoryMiB === undefined ? '' : `${memoryMiB} MiB`,
+      ]),
       paint,
     ),
     ...section(

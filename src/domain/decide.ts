@@ -24,10 +24,10 @@ import type { SourceReport } from './reading.ts';
 import type { NodeState, SafetyState } from './state.ts';
 import { Step } from './step.ts';
 import {
-  orderStop,
   requestDrill,
   requestReset,
   requestStop,
+  resumeStops,
   settleTrips,
   takeProgress,
   trip,
@@ -130,7 +130,7 @@ function handle(step: Step, event: SafetyEvent): Answer {
     case 'journal-reported':
       return takeJournal(step, event.ok, event.detail);
     case 'started':
-      for (const active of step.state.trips.values()) orderStop(step, active);
+      resumeStops(step);
       return { kind: 'none' };
     default:
       return unreachable(event);

@@ -5,7 +5,15 @@ import { canonicalText, digestOf, parseConstraints, type SafetyConstraints } fro
 import type { Moment } from './events.ts';
 import type { StopReport, Trip } from './interlock.ts';
 import type { KnownGpu } from './known-gpus.ts';
-import { type EndedLease, LEASE_OUTCOMES, type Lease, REDUCTION_HELD_MS } from './lease.ts';
+import {
+  type EndedLease,
+  LEASE_OUTCOMES,
+  type Lease,
+  type OwedStop,
+  owedStopOf,
+  REDUCTION_HELD_MS,
+  withoutProcesses,
+} from './lease.ts';
 import { newNode } from './node-step.ts';
 import type { SafetySettings } from './settings.ts';
 import type { NodeState, SafetyState } from './state.ts';
@@ -107,7 +115,7 @@ export function restoreState(settings: SafetySettings, map: ReadonlyMap<string, 
       case 'lease':
         return takeLease(value);
       case 'ended': {
-        const ended = readEnded(value);
+        const ended = readEnded(value, settings.bootId);
         if (!ended) return 'is no ended lease';
         endedLeases.set(ended.id, ended);
         return null;
@@ -158,6 +166,7 @@ export function restoreState(settings: SafetySettings, map: ReadonlyMap<string, 
       reason,
       endedWallMs: moment.wallMs,
       simulated,
+      owedStop: withoutProcesses(owedStopOf(lease), settings.bootId),
     };
     endedLeases.set(id, ended);
     set[`ended/${id}`] = ended;
@@ -218,8 +227,7 @@ function readLease(value: Fields, moment: Moment): Lease | null {
   if (!isNumber(intensity) || !(intensity > 0 && intensity <= 1) || !isNumber(ttlMs) || ttlMs <= 0) return null;
   if (nodes !== null && !isTexts(nodes)) return null;
   if (!isTexts(value['looserKeys']) || (maxDurationMs !== null && !isNumber(maxDurationMs))) return null;
-  const isGroup = isObject(processGroup) && isNumber(processGroup['pgid']) && isNumber(processGroup['startTicks']);
-  if (processGroup !== null && !isGroup) return null;
+  if (processGroup !== null && !isProcessGroup(processGroup)) return null;
   let constraints: SafetyConstraints | null = null;
   if (value['constraints'] !== null) {
     const parsed = parseConstraints(value['constraints']);
@@ -240,12 +248,32 @@ function readLease(value: Fields, moment: Moment): Lease | null {
   };
 }
 
-function readEnded(value: Fields): EndedLease | null {
+function readEnded(value: Fields, bootId: string): EndedLease | null {
   const { id, workload, identity, outcome, reason, endedWallMs } = value;
   if (!isText(id) || !isText(workload) || !isText(identity) || !isText(reason) || !isNumber(endedWallMs)) return null;
   if (!LEASE_OUTCOMES.some((known) => known === outcome)) return null;
-  return value as unknown as EndedLease;
+  // Earlier versions did not remember what was still to be stopped.
+  if (value['owedStop'] === undefined || value['owedStop'] === null) {
+    return { ...(value as unknown as EndedLease), owedStop: null };
+  }
+  const owed = readOwedStop(value['owedStop']);
+  if (!owed) return null;
+  const owedStop = owed.bootId === bootId ? owed : withoutProcesses(owed, bootId);
+  return { ...(value as unknown as EndedLease), owedStop };
 }
+
+function readOwedStop(value: unknown): OwedStop | null {
+  if (!isObject(value) || !isText(value['bootId'])) return null;
+  const { target, nodes } = value;
+  if (nodes !== null && !isTexts(nodes)) return null;
+  if (!isObject(target) || !isText(target['leaseId']) || !isText(target['workload'])) return null;
+  const { processGroup } = target;
+  if (processGroup !== undefined && !isProcessGroup(processGroup)) return null;
+  return { ...(value as unknown as OwedStop), verifiedBy: [] };
+}
+
+const isProcessGroup = (value: unknown): boolean =>
+  isObject(value) && isNumber(value['pgid']) && isNumber(value['startTicks']);
 
 function readGpu(value: Fields): KnownGpu | null {
   const { id, vendor, unifiedMemory } = value;

@@ -6,13 +6,13 @@ import type { Answer, LeaseRequest, StartRequest } from './events.ts';
 import { invariant } from './invariant.ts';
 import { gpuNamed } from './known-gpus.ts';
 import { intensityCapOf, isNotObeying, type Lease, leaseAfter, MOST_LEASES } from './lease.ts';
+import { type Ending, endLeases, stopLeases } from './lease-endings.ts';
 import { unmonitoredFindings } from './listing.ts';
 import { newNode, startFindings } from './node-step.ts';
 import type { Finding, SafetyResult, Unprotected } from './result.ts';
 import { type Action, worstOf } from './result.ts';
 import { isKnownNode, type NodeState, type SafetyState } from './state.ts';
 import type { Step } from './step.ts';
-import { type Ending, endLeases, stopLeases } from './trip-steps.ts';
 import { compose, isIn, isReduction, resultForLease, type Scope, scopeOf, standingFindings } from './verdicts.ts';
 
 /** A renewal needs an evaluation younger than this. */
@@ -309,7 +309,10 @@ export function lapseLeases(step: Step): void {
     }
   }
   endLeases(step, endings);
-  for (const { lease, reason } of endings) stopLeases(step, [lease], reason);
+  stopLeases(
+    step,
+    endings.map(({ lease }) => lease),
+  );
 }
 
 /** After a restart the first evaluation gives each live lease one full TTL, once per start. */

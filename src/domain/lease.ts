@@ -8,7 +8,7 @@ import type { LiveWorkload, ProcessGroup, StopTarget, TripScope } from './stop.t
 export const REDUCTION_HELD_MS = 60_000;
 /** WAIT or REDUCE repeated this long without effect is told once as `not-obeyed`. */
 export const NOT_OBEYED_AFTER_MS = 120_000;
-/** Bounds: live leases at once, and ended ones that are remembered for their 410. */
+/** Bounds: live leases at once, and ended ones that are remembered for their 410 alone. */
 export const MOST_LEASES = 5_000;
 export const MOST_ENDED_LEASES = 1_000;
 
@@ -42,6 +42,20 @@ export interface Lease {
 export const LEASE_OUTCOMES = ['stopped', 'lapsed', 'revoked', 'released'] as const;
 export type LeaseOutcome = (typeof LEASE_OUTCOMES)[number];
 
+/**
+ * The stop of a workload whose lease ended by itself, until every actuator has seen it gone. A service that dies on the
+ * way orders it again at its next start: nobody else would.
+ */
+export interface OwedStop {
+  readonly target: StopTarget;
+  /** The lease's own nodes; `null` is all. */
+  readonly nodes: readonly string[] | null;
+  /** The boot that the process group belongs to: it died with that, and its number is another's by now. */
+  readonly bootId: string;
+  /** Actuators that have verified it; each start asks all of them anew. */
+  readonly verifiedBy: readonly string[];
+}
+
 export interface EndedLease {
   readonly id: string;
   readonly workload: string;
@@ -50,6 +64,8 @@ export interface EndedLease {
   readonly reason: string;
   readonly endedWallMs: number;
   readonly simulated: boolean;
+  /** `null`: there is nothing to stop, or it is seen gone, or a trip has taken it over. */
+  readonly owedStop: OwedStop | null;
 }
 
 /** What a lease's holder may use now: half of what was granted while reduced; it never compounds. */
@@ -121,6 +137,31 @@ export function targetOf(lease: Lease): StopTarget {
     workload: lease.workload,
     ...(lease.processGroup && { processGroup: lease.processGroup }),
   };
+}
+
+/** What is still to be stopped of a lease that lapsed or was revoked. */
+export function owedStopOf(lease: Lease): OwedStop {
+  return { target: targetOf(lease), nodes: lease.nodes, bootId: lease.bootId, verifiedBy: [] };
+}
+
+/** What is still to be stopped in another boot than its own: pods outlive a reboot of this machine, processes do not. */
+export function withoutProcesses(owed: OwedStop, bootId: string): OwedStop {
+  const { leaseId, workload } = owed.target;
+  return { ...owed, target: { leaseId, workload }, bootId };
+}
+
+/** A process that computes on a GPU of this machine: shown where no lease accounts for it, and never judged. */
+export interface GpuProcess {
+  readonly node: string;
+  readonly pid: number;
+  /** Its program, without the path. */
+  readonly program: string;
+  /** The GPU's UUID. */
+  readonly gpu: string;
+  /** In MiB; `null` where the driver does not tell. */
+  readonly memoryMiB: number | null;
+  /** By its process group or its mark. */
+  readonly leaseId: string | null;
 }
 
 /** A lease after an evaluation of its nodes: cut, held or freed, and since when it has been told to hold back. */

@@ -13,7 +13,8 @@ import {
   UNVERIFIED_AFTER_MS,
 } from './interlock.ts';
 import { invariant } from './invariant.ts';
-import { type EndedLease, isLeaseIn, type Lease, type LeaseOutcome, MOST_ENDED_LEASES, targetOf } from './lease.ts';
+import { isLeaseIn, MOST_LEASES, targetOf } from './lease.ts';
+import { endLeases, orderOwedStop, owedTargets, settleOwedStop } from './lease-endings.ts';
 import { gpuPowerW, lastGpuPowersW, readingsFor } from './node-step.ts';
 import { isKnownNode } from './state.ts';
 import type { Step } from './step.ts';
@@ -50,7 +51,10 @@ export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; reado
   const leases = [...step.state.leases.values()].filter((lease) =>
     isLeaseIn(lease, scope, inventory, settings.localNode),
   );
-  const targets = [...absorbed.flatMap((other) => other.targets), ...leases.map(targetOf)];
+  const own = [...absorbed.flatMap((other) => other.targets), ...leases.map(targetOf)];
+  // Beside them, as many as the trip's record can hold: lapsed ones have orders and records of their own.
+  const owed = owedTargets(step, scope).slice(0, Math.max(0, MOST_LEASES - own.length));
+  const targets = distinct([...own, ...owed]);
   // A card that was loaded at an earlier trip and went dark since must still be seen silent.
   const loadedW = Object.assign(
     {},
@@ -100,6 +104,17 @@ export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; reado
   return { trip: made, joined: false };
 }
 
+/** One target for each lease. */
+const distinct = (targets: readonly StopTarget[]): StopTarget[] => [
+  ...new Map(targets.map((target) => [target.leaseId, target])).values(),
+];
+
+/** After a restart: everything that was to be stopped is ordered again. */
+export function resumeStops(step: Step): void {
+  for (const trip of step.state.trips.values()) orderStop(step, trip);
+  for (const ended of step.state.endedLeases.values()) orderOwedStop(step, ended);
+}
+
 /** Orders (or, after a restart, orders again) what a trip stops. */
 export function orderStop(step: Step, trip: Trip): void {
   const { tripId: orderId, scope, targets, reason } = trip;
@@ -136,52 +151,6 @@ function durableTrip(trip: Trip): Trip {
     left = Math.max(0, left - entries.length);
   }
   return { ...trip, report: { ...trip.report, actuators } };
-}
-
-/** A lease that is over, and why. */
-export interface Ending {
-  readonly lease: Lease;
-  readonly outcome: LeaseOutcome;
-  readonly reason: string;
-}
-
-/** Ends leases with an outcome that their holders will be told (410). All in one go: a trip may end thousands. */
-export function endLeases(step: Step, endings: readonly Ending[]): void {
-  if (endings.length === 0) return;
-  const leases = new Map(step.state.leases);
-  const endedLeases = new Map(step.state.endedLeases);
-  for (const { lease, outcome, reason } of endings) {
-    const { id, workload, identity, simulated } = lease;
-    const ended: EndedLease = { id, workload, identity, outcome, reason, endedWallMs: step.moment.wallMs, simulated };
-    const why = `lease "${workload}" (${id}) ${outcome}: ${reason}`;
-    leases.delete(id);
-    endedLeases.set(id, ended);
-    step.record(`lease/${id}`, null, why, outcome === 'stopped');
-    step.record(`ended/${id}`, ended, why, outcome === 'stopped');
-    const message = `Lease "${workload}" ${outcome}: ${reason}`;
-    step.tell({ name: 'lease-ended', leaseId: id, message, outcome }, outcome === 'released' ? 'info' : 'warn');
-  }
-  for (const [oldest] of endedLeases) {
-    if (endedLeases.size <= MOST_ENDED_LEASES) break;
-    endedLeases.delete(oldest);
-    step.record(`ended/${oldest}`, null, 'only the last ended leases are remembered');
-  }
-  step.change({ leases, endedLeases });
-}
-
-/** Stops the workloads of leases that ended by themselves, and nothing else. */
-export function stopLeases(step: Step, leases: readonly Lease[], reason: string): void {
-  for (const lease of leases) {
-    const targets: StopTarget[] = [targetOf(lease)];
-    const orderId = `lapse-${lease.id}`;
-    const scope: TripScope = lease.nodes ? { kind: 'nodes', nodes: lease.nodes } : { kind: 'all' };
-    step.effect({ kind: 'stop-workloads', order: { orderId, scope, what: 'leases', targets, reason } });
-    const isMarked =
-      lease.processGroup !== null || step.state.inventory.workloads.some((workload) => workload.leaseId === lease.id);
-    if (isMarked) continue;
-    const message = `Lease "${lease.workload}" ended and nothing is marked with it, so nothing could be stopped for it`;
-    step.tell({ name: 'lapsed-unmarked', leaseId: lease.id, message }, 'warn');
-  }
 }
 
 /** What a manual stop does: everything, or the known ones of the nodes named. */
@@ -232,9 +201,12 @@ export function takeProgress(
   progress: { readonly orderId: string; readonly actuator: string } & StopReport['actuators'][string],
 ): void {
   const trip = step.state.trips.get(progress.orderId);
-  // A lapse's or a reset trip's actuator may still report; nothing older than the last reset acts (I11).
-  if (!trip) return;
   const { actuator, entries, verified } = progress;
+  if (!trip) {
+    // A reset trip's actuator may still report; nothing older than the last reset acts (I11).
+    if (verified) settleOwedStop(step, progress.orderId, actuator);
+    return;
+  }
   const actuators = { ...trip.report.actuators, [actuator]: { entries, verified } };
   keepTrip(step, { ...trip, report: { ...trip.report, actuators } });
   const gone = entries.filter((entry) => entry.state === 'stopped').length;

@@ -37,6 +37,20 @@ export const ACCESS = {
 /** Probes come by IP address, from a kubelet or a load balancer: the only routes without the Host rule. */
 export const HOST_EXEMPT: readonly string[] = ['/healthz', '/readyz'];
 
+/**
+ * Stopping, staying alive and giving back: these may not hang on a cluster that is down or slow, so a role that it has
+ * confirmed before stands in.
+ */
+const PROMPT: readonly (keyof typeof ACCESS)[] = [
+  'POST /estop',
+  'POST /estop/alertmanager',
+  'PUT /leases/:id',
+  'DELETE /leases/:id',
+];
+
+/** Whether the caller of a route may be admitted by what the cluster said earlier, where it says nothing now. */
+export const isPrompt = (method: string, url: string): boolean => PROMPT.some((key) => key === `${method} ${url}`);
+
 /** The access of a route, `undefined` where the table has none. */
 export function accessOf(method: string, url: string): Access | undefined {
   const key = `${method === 'HEAD' ? 'GET' : method} ${url}`;

@@ -8,7 +8,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import fastifyWebsocket from '@fastify/websocket';
 import type { ConnectionError } from 'fastify';
 import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
-import { accessOf, HOST_EXEMPT } from './access.ts';
+import { accessOf, HOST_EXEMPT, isPrompt } from './access.ts';
 import { createGate } from './auth.ts';
 import { STYLE_HASH } from './docs-page.ts';
 import { OPENAPI_OPTIONS } from './openapi.ts';
@@ -113,7 +113,7 @@ function addRoutes(app: App, parts: AppParts): void {
     if (body === '') done(null, undefined);
     else void parseJson(request, String(body), done);
   });
-  const gate = createGate(parts.config, parts.operatorToken);
+  const gate = createGate(parts.config, parts.operatorToken, parts.reviewToken ?? null);
   app.decorateRequest('caller', null);
   app.addHook('onRoute', ({ method, url }) => {
     for (const one of [method].flat()) {
@@ -125,10 +125,11 @@ function addRoutes(app: App, parts: AppParts): void {
     reply.header('cache-control', 'no-store');
     const { url } = request.routeOptions;
     const access = url === undefined ? 'open' : (accessOf(request.method, url) ?? 'open');
-    request.caller = gate({
+    request.caller = await gate({
       headers: request.headers,
       access,
       isHostExempt: url !== undefined && HOST_EXEMPT.includes(url),
+      isPrompt: url !== undefined && isPrompt(request.method, url),
       isStream: url === '/ws',
       deed: `${request.method} ${url ?? 'this address'}`,
     });

@@ -10,9 +10,29 @@ import { Problem } from './problem.ts';
 
 export interface Caller {
   readonly role: Role;
-  /** Who holds a lease, and who is named in trips and resets: `local`, `anonymous`, `token:<12 hex of its SHA-256>`. */
+  /**
+   * Who holds a lease, and who is named in trips and resets: `local`, `anonymous`, `token:<12 hex of its SHA-256>`,
+   * `kubernetes:<user>`.
+   */
   readonly identity: string;
 }
+
+/** Whose token it is, as a cluster says. */
+export type TokenReview =
+  | {
+      readonly kind: 'known';
+      readonly identity: string;
+      /** `null`: somebody who may do nothing here. */
+      readonly role: Role | null;
+      /** `false`: not every role could be asked for, so that `role` may be too low. */
+      readonly isSure: boolean;
+    }
+  | { readonly kind: 'unknown' }
+  /** The cluster did not say. */
+  | { readonly kind: 'unanswered' };
+
+/** Asks the cluster; never rejects, and ends within 3 s. `prompt`: for what must not hang on it. */
+export type ReviewToken = (token: string, pace: 'prompt' | 'thorough') => Promise<TokenReview>;
 
 /** What is asked, as far as access depends on it. */
 export interface Approach {
@@ -20,22 +40,29 @@ export interface Approach {
   readonly access: Access;
   /** Probes are asked for by address. */
   readonly isHostExempt: boolean;
+  /** Must not hang on a cluster that does not answer. */
+  readonly isPrompt: boolean;
   /** A WebSocket may carry its token as a subprotocol: browsers cannot set a header there. */
   readonly isStream: boolean;
   /** For messages: `POST /estop`. */
   readonly deed: string;
 }
 
-/** Gives the caller of an open route too; `null` is a caller without any role. Throws a {@link Problem} to refuse. */
-export type Gate = (approach: Approach) => Caller | null;
+/** Gives the caller of an open route too; `null` is a caller without any role. Rejects with a {@link Problem} to refuse. */
+export type Gate = (approach: Approach) => Promise<Caller | null>;
 
 const BEARER = /^bearer +([\x21-\x7e]+) *$/i;
 const BEARER_PROTOCOL = 'bearer.';
+const REVIEW_AGAIN_SECONDS = 1;
 
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
 
-/** The gate in front of every route. */
-export function createGate({ listen, auth }: Pick<Config, 'listen' | 'auth'>, operatorToken: string): Gate {
+/** The gate in front of every route. `reviewToken` judges the tokens that are not known here; `null` where nobody does. */
+export function createGate(
+  { listen, auth }: Pick<Config, 'listen' | 'auth'>,
+  operatorToken: string,
+  reviewToken: ReviewToken | null,
+): Gate {
   const tokens: { readonly role: Role; readonly digest: Buffer }[] = [
     { role: 'operator', digest: sha256(operatorToken) },
     ...auth.tokens.map(({ role, sha256: hex }) => ({ role, digest: Buffer.from(hex, 'hex') })),
@@ -59,14 +86,29 @@ export function createGate({ listen, auth }: Pick<Config, 'listen' | 'auth'>, op
     return auth.anonymous === 'viewer' ? { role: 'viewer', identity: 'anonymous' } : null;
   }
 
-  return ({ headers, access, isHostExempt, isStream, deed }) => {
+  /** What the cluster says of a token, where that makes a difference: for probes and public pages it is not asked. */
+  async function reviewOf(token: string, { headers, access, isHostExempt, isPrompt }: Approach) {
+    const isNeeded = access !== 'open' || (!isHostExempt && isForeignHost(headers, hosts));
+    return isNeeded && token !== '' && reviewToken ? reviewToken(token, isPrompt ? 'prompt' : 'thorough') : null;
+  }
+
+  return async (approach) => {
+    const { headers, access, isHostExempt, isStream, deed } = approach;
     refuseForeignOrigin(headers, deed);
     const token = tokenOf(headers, isStream);
-    const known = token === null ? null : callerByToken(token);
-    if (!known && !isHostExempt) refuseForeignHost(headers, hosts, deed);
+    const own = token === null ? null : callerByToken(token);
+    const review = own || token === null ? null : await reviewOf(token, approach);
+    if (review?.kind === 'unanswered') refuseUnreviewed(deed);
+    const isKnown = own !== null || review?.kind === 'known';
+    if (!isKnown && !isHostExempt) refuseForeignHost(headers, hosts, deed);
+    const known = own ?? (review?.kind === 'known' ? callerByReview(review) : null);
     if (access === 'open') return known;
-    if (token !== null && !known)
+    if (token !== null && !isKnown)
       throw new Problem('token-invalid', `Cannot ${deed}: the bearer token is not known here`);
+    if (review?.kind === 'known' && !(known && may(known.role, access))) {
+      if (!review.isSure) refuseUnreviewed(deed);
+      if (!known) refuseWithoutRole(review.identity, access, deed);
+    }
     const caller = known ?? callerWithoutToken(headers);
     if (!caller) {
       const why = isLocal ? 'a forwarded request needs a bearer token' : 'a bearer token is needed';
@@ -75,6 +117,21 @@ export function createGate({ listen, auth }: Pick<Config, 'listen' | 'auth'>, op
     if (!may(caller.role, access)) refuseRole(caller, access, deed);
     return caller;
   };
+}
+
+function callerByReview({ role, identity }: Extract<TokenReview, { kind: 'known' }>): Caller | null {
+  return role && { role, identity };
+}
+
+/** A token of the configuration is told apart here, without a cluster; that is what to have for the day it is down. */
+function refuseUnreviewed(deed: string): never {
+  const detail = `Cannot ${deed}: the cluster does not say whose token this is; configured tokens need no review`;
+  throw new Problem('auth-unavailable', detail, {}, REVIEW_AGAIN_SECONDS);
+}
+
+function refuseWithoutRole(identity: string, needed: Access, deed: string): never {
+  const detail = `Cannot ${deed}: ${identity} has no role here, ${needed} is needed`;
+  throw new Problem('role-insufficient', detail);
 }
 
 /** Throws the 403 for a role that does not suffice. */
@@ -96,9 +153,13 @@ function isForwarded(headers: IncomingHttpHeaders): boolean {
   return Object.keys(headers).some((name) => name === 'forwarded' || name.startsWith('x-forwarded-'));
 }
 
-function refuseForeignHost(headers: IncomingHttpHeaders, hosts: ReadonlySet<string>, deed: string): void {
+function isForeignHost(headers: IncomingHttpHeaders, hosts: ReadonlySet<string>): boolean {
   const name = hostNameOf(headers.host ?? '');
-  if (name !== null && (isLoopbackName(name) || hosts.has(name))) return;
+  return name === null || !(isLoopbackName(name) || hosts.has(name));
+}
+
+function refuseForeignHost(headers: IncomingHttpHeaders, hosts: ReadonlySet<string>, deed: string): void {
+  if (!isForeignHost(headers, hosts)) return;
   const told = JSON.stringify((headers.host ?? '').slice(0, 100));
   throw new Problem(
     'host-refused',

@@ -44,6 +44,15 @@ function commonResponses(schema: DocumentedSchema, method: string, access: Acces
   };
 }
 
+/** A 503 of the gate, beside the route's own where it has one. */
+function unreviewed(own: unknown): unknown {
+  const common = problems('A cluster judges tokens and does not answer');
+  return isDocumented(own) ? { ...own, content: { ...own.content, ...common.content } } : common;
+}
+
+const isDocumented = (response: unknown): response is { readonly content: Readonly<Record<string, unknown>> } =>
+  typeof response === 'object' && response !== null && 'content' in response;
+
 export const OPENAPI_OPTIONS: FastifyDynamicSwaggerOptions = {
   openapi: {
     openapi: '3.1.0',
@@ -78,7 +87,11 @@ export const OPENAPI_OPTIONS: FastifyDynamicSwaggerOptions = {
       ...schema,
       security: SECURITY[access],
       'x-role': access,
-      response: sorted({ ...commonResponses(documented, method, access), ...documented.response }),
+      response: sorted({
+        ...commonResponses(documented, method, access),
+        ...documented.response,
+        ...(access !== 'open' && { 503: unreviewed(documented.response?.[503]) }),
+      }),
     };
     return { schema: transformed as unknown as typeof schema, url };
   },

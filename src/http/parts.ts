@@ -6,10 +6,12 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
+import type { GpuProcess } from '../domain/lease.ts';
 import type { ProcessGroup, StopEntry, StopOrder } from '../domain/stop.ts';
 import type { JournalHealth } from '../journal.ts';
 import type { Monitor } from '../monitor.ts';
 import type { Supervisor } from '../supervisor.ts';
+import type { ReviewToken } from './auth.ts';
 import type { ProblemCode } from './problem.ts';
 import type { SimulationStateSchema, Told } from './schemas.ts';
 
@@ -38,12 +40,16 @@ export interface AppParts {
   readonly version: string;
   /** Made at first start; always an operator's. */
   readonly operatorToken: string;
+  /** Asks the cluster about tokens that are not known here; only with `auth.kubernetes`. */
+  readonly reviewToken?: ReviewToken;
   readonly journalHealth: () => JournalView;
   /** Pins a process group for a lease: its leader must bear the lease's mark. */
   readonly verifyProcessGroup: (asked: {
     readonly pgid: number;
     readonly leaseId: string;
   }) => Promise<ProcessGroupCheck>;
+  /** What computes on this machine's GPUs, by the last look; left out where nobody looks. */
+  readonly gpuProcesses?: () => readonly GpuProcess[];
   /** Lists what `order` would stop, and touches nothing. */
   readonly runDrill: (order: StopOrder) => Promise<readonly StopEntry[]>;
   /** The simulated rig, with `source: simulated` alone. */

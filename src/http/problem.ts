@@ -41,6 +41,7 @@ export const PROBLEMS = {
   'upgrade-required': { status: 426, title: 'This address speaks WebSocket' },
   'headers-too-large': { status: 431, title: 'The headers are too large' },
   'internal-error': { status: 500, title: 'This service made a mistake' },
+  'auth-unavailable': { status: 503, title: 'Nobody can say now whose token this is' },
   'evaluation-too-old': { status: 503, title: 'The last evaluation is too old to renew by' },
   'journal-unavailable': { status: 503, title: 'The journal cannot be written' },
   'lease-limit': { status: 503, title: 'No more leases can be held' },

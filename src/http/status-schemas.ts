@@ -178,8 +178,14 @@ export const StatusSchema = component(
     conflicts: Type.Array(ref(ConflictSchema)),
     leases: Type.Array(ref(LeaseSchema)),
     unleased: Type.Array(
-      Type.Object({ kind: enumOf(['pod', 'process-group']), node: Type.String(), name: Type.String() }),
-      { description: 'Workloads that run without a lease' },
+      Type.Object({
+        kind: enumOf(['pod', 'process-group', 'gpu-process']),
+        node: Type.String(),
+        name: Type.String({ description: '`namespace/name`, a process group, or `pid 4711 python3`' }),
+        gpu: Type.Optional(Type.String({ description: 'Of a GPU process: the UUID of the card' })),
+        memoryMiB: Type.Optional(Type.Number({ description: 'Of a GPU process: what it holds of the card' })),
+      }),
+      { description: 'Workloads that run without a lease; GPU processes are shown and never judged or stopped' },
     ),
     discovery: Type.Object(
       {

@@ -6,6 +6,7 @@ import { limitConflicts } from '../domain/conflicts.ts';
 import { cardTemperatureC } from '../domain/constraints.ts';
 import type { NodeLimits } from '../domain/evaluate.ts';
 import { coolingLeftSeconds } from '../domain/interlock.ts';
+import type { GpuProcess } from '../domain/lease.ts';
 import { isLive } from '../domain/lease-places.ts';
 import { readNode } from '../domain/node-readings.ts';
 import { parseReading, type RawReading, type Reading, unitOf } from '../domain/reading.ts';
@@ -28,6 +29,8 @@ export interface About {
   readonly lastTickTookMs: number | null;
   readonly effectiveFastIntervalMs: number;
   readonly journal: JournalView;
+  /** What computes on this machine's GPUs; left out where nobody looks. */
+  readonly gpuProcesses?: readonly GpuProcess[];
   /** The asker may see what an exporter's error says: it may hold secrets. */
   readonly isOperator: boolean;
 }
@@ -66,7 +69,7 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
     unprotected: views.flatMap((view) => view.unprotected),
     conflicts: limitConflicts(state, nodes),
     leases: [...state.leases.values()].map((lease) => leaseView(lease, now)),
-    unleased: unleasedOf(state, nodes),
+    unleased: unleasedOf(state, about.gpuProcesses ?? [], nodes),
     discovery: { problems: [...state.finders.problems], unread: [...state.finders.unread] },
     sources: shown.flatMap(({ watch }) =>
       [...watch.sources.values()].map((source) => sourceStatusOf(watch.node, source, now, about.isOperator)),
@@ -248,12 +251,24 @@ function scrapeStatusOf(
   };
 }
 
-/** Workloads that run here and that no live lease accounts for. */
-function unleasedOf(state: SafetyState, nodes: readonly string[] | null): Status['unleased'] {
-  return state.inventory.workloads
-    .filter(({ node }) => !nodes || nodes.includes(node))
-    .filter(({ leaseId }) => leaseId === undefined || !state.leases.has(leaseId))
-    .map(({ kind, node, name }) => ({ kind, node, name }));
+/** Workloads, and processes on GPUs, that run here and that no live lease accounts for. */
+function unleasedOf(
+  state: SafetyState,
+  gpuProcesses: readonly GpuProcess[],
+  nodes: readonly string[] | null,
+): Status['unleased'] {
+  const isShown = ({ node, leaseId }: { readonly node: string; readonly leaseId?: string | null }): boolean =>
+    (!nodes || nodes.includes(node)) && (leaseId == null || !state.leases.has(leaseId));
+  return [
+    ...state.inventory.workloads.filter(isShown).map(({ kind, node, name }) => ({ kind, node, name })),
+    ...gpuProcesses.filter(isShown).map(({ node, pid, program, gpu, memoryMiB }) => ({
+      kind: 'gpu-process' as const,
+      node,
+      name: `pid ${pid} ${program}`,
+      gpu,
+      ...(memoryMiB !== null && { memoryMiB }),
+    })),
+  ];
 }
 
 /** Whole milliseconds are enough; never negative, since a source may look while the state is read. */

@@ -166,3 +166,24 @@ t.test('membersOf() sees real grandchildren', async (t) => {
   t.equal(pids.length, 4, 'bash, subshell and two sleeps');
   t.ok(pids.includes(group.pgid) && pids.includes(Number(line)));
 });
+
+t.test('markedSince() gives the marked that live and are young enough, and names those it cannot read', async (t) => {
+  const root = t.testdir({
+    '80': { stat: statLine(80, 'marked', 'S', 80), environ: 'VSF_LEASE=a\0' },
+    '81': { stat: statLine(81, 'marked too', 'S', 81), environ: 'VSF_LEASE=b\0' },
+    '82': { stat: statLine(82, 'unmarked', 'S', 82), environ: 'PATH=/bin\0' },
+    '83': { stat: statLine(83, 'dead', 'Z', 83), environ: 'VSF_LEASE=c\0' },
+    '84': { stat: statLine(84, 'older', 'S', 84, 1, 101091), environ: 'VSF_LEASE=d\0' },
+    '85': { stat: statLine(85, 'ended since', 'S', 85) },
+    '86': { stat: statLine(86, 'hangs', 'D', 86) },
+  });
+  execFileSync('mkfifo', [`${root}/86/environ`]);
+  const table = createProcessTable({ clock: systemClock, root });
+  const read = await table.markedSince(101092);
+  // Nobody writes the FIFO: this lets its reader go.
+  await (await open(`${root}/86/environ`, 'r+')).close();
+  if (!read.ok) throw new Error(read.detail);
+  t.same(read.marked.map(({ process, leaseId }) => `${process.pid} ${leaseId}`).sort(), ['80 a', '81 b']);
+  t.match(read.unread, [{ process: { pid: 86 }, detail: /no answer within 1500 ms/ }]);
+  t.equal(read.unread.length, 1);
+});

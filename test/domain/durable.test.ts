@@ -87,7 +87,21 @@ t.test('restoreState() names every value that is not what it should be, and goes
       ['no vendor', (r) => ({ ...r, vendor: undefined })],
       ['a slot that is no text', (r) => ({ ...r, pciAddress: 7 })],
     ],
-    'ended/': [['an outcome that there is not', (r) => ({ ...r, outcome: 'exploded' })]],
+    'ended/': [
+      ['an outcome that there is not', (r) => ({ ...r, outcome: 'exploded' })],
+      ['an owed stop of nothing', (r) => ({ ...r, owedStop: { bootId: 'boot-1', nodes: null } })],
+      [
+        'an owed stop of half a group',
+        (r) => ({
+          ...r,
+          owedStop: {
+            bootId: 'boot-1',
+            nodes: null,
+            target: { leaseId: 'a', workload: 'w', processGroup: { pgid: 4711 } },
+          },
+        }),
+      ],
+    ],
     'last-trip': [['no trip', (r) => ({ ...r, trip: null })]],
     epoch: [['an epoch that is text', (r) => ({ ...r, epoch: '7' })]],
     'blind/': [['a negative time', (r) => ({ ...r, forMs: -1 })]],

@@ -9,6 +9,7 @@ import {
   coolNode,
   DomainWorld,
   GPU_A,
+  GPU_B,
   LEASE_ID,
   NODE,
   nodeSettings,
@@ -382,7 +383,8 @@ t.test('decide() grants no more than 5,000 leases at once, and a stop ends them 
     }
     const tookMs = performance.now() - startedMs;
     t.equal(world.state.leases.size, 0, end);
-    t.equal(world.state.endedLeases.size, 1_000, 'what is remembered of them is bounded');
+    // Of those that a trip stopped the trip takes care; lapsed ones are remembered until they are seen gone.
+    t.equal(world.state.endedLeases.size, end === 'stop' ? 1_000 : 5_000, 'what is remembered of them is bounded');
     t.ok(tookMs < 2_000, `${end} took ${Math.round(tookMs)} ms`);
     t.comment(`${end} took ${Math.round(tookMs)} ms`);
     world.elapsedMs = full.lastNowMs;
@@ -435,4 +437,132 @@ t.test("decide() tells the holder of a node's lease nothing of other nodes", asy
   world.run(10);
   t.match(world.renew(), { result: { action: 'PROCEED', scope: { kind: 'nodes', nodes: ['other'] } } });
   t.match(world.result, { action: 'WAIT_COOLDOWN' });
+});
+
+const twoNodes = (change = {}) =>
+  DomainWorld.running(
+    worldSettings({
+      ...change,
+      nodes: new Map([
+        [NODE, nodeSettings()],
+        ['other', nodeSettings()],
+      ]),
+    }),
+    { [NODE]: coolNode(), other: { ...coolNode(), gpus: { 'GPU-c': coolGpu() } } },
+  );
+const idOf = (n: number): string => `${LEASE_ID.slice(0, -1)}${n}`;
+
+t.test('decide() keeps several leases apart: each lapses, is cut and is stopped by itself', async (t) => {
+  const world = twoNodes();
+  world.askLease({ id: idOf(2), ttlMs: 20_000, nodes: ['other'], processGroup: { pgid: 2, startTicks: 9 } });
+  world.askLease({ id: idOf(3), nodes: ['other'], processGroup: { pgid: 3, startTicks: 9 } });
+  world.askLease({ id: idOf(4), nodes: [NODE], processGroup: { pgid: 4, startTicks: 9 } });
+  world.gpu().powerW = 260;
+  world.run(10);
+  t.match(world.renew(null, idOf(3)), { result: { action: 'PROCEED' } });
+  t.match(world.renew(null, idOf(4)), { result: { action: 'REDUCE_INTENSITY', intensityCap: 0.4 } });
+  world.effects = [];
+  world.run(10);
+  t.same([...world.state.leases.keys()], [idOf(3), idOf(4)]);
+  t.match(world.orders, [{ what: 'leases', targets: [{ leaseId: idOf(2) }] }]);
+  t.equal(world.orders.length, 1, 'nobody else is touched');
+});
+
+t.test('decide() stops by tripScope node the leases that are there, and leaves the others their leave', async (t) => {
+  const world = twoNodes({ tripScope: 'node' });
+  world.askLease({ id: idOf(2), nodes: ['other'] });
+  world.askLease({ id: idOf(3), nodes: [NODE] });
+  world.askLease({ id: idOf(4), nodes: [NODE, 'other'] });
+  world.gpu().temperatureC = 85;
+  world.run(10);
+  t.same([...world.state.leases.keys()], [idOf(2)]);
+  t.match(world.renew(null, idOf(2)), { kind: 'renewed', result: { action: 'PROCEED' } });
+  for (const id of [idOf(3), idOf(4)]) {
+    t.match(world.renew(null, id), { kind: 'lease-ended', ended: { outcome: 'stopped', reason: /85/ } });
+  }
+});
+
+t.test(
+  'decide() judges a lease of one GPU by its whole node: the heat of the next card is in the same box',
+  async (t) => {
+    const world = leased({ gpus: [GPU_A] });
+    t.same(world.lease.gpus, [GPU_A]);
+    world.gpu(GPU_B).temperatureC = 82;
+    world.run(10);
+    t.match(world.renew(), { kind: 'renewed', result: { action: 'WAIT_COOLDOWN', findings: [{ id: GPU_B }] } });
+    t.match(DomainWorld.running().askLease({ gpus: [GPU_A, 'GPU-unknown'] }), { kind: 'gpu-unknown' });
+  },
+);
+
+t.test('decide() counts a TTL and a maximum duration on monotonic time, wherever the wall clock goes', async (t) => {
+  for (const jumpMs of [86_400_000, -86_400_000]) {
+    const world = leased({ ttlMs: 60_000, maxDurationMs: 90_000 });
+    const { expiresAtMs, endsAtMs } = world.lease;
+    world.pass(2_000);
+    world.wallMs += jumpMs;
+    world.submit({ kind: 'clock-looked' });
+    t.match(world.lease, { expiresAtMs, endsAtMs }, String(jumpMs));
+    // Readings of before the jump are stale, so the holder waits; it loses nothing but that.
+    t.match(world.renew(), { kind: 'renewed', result: { action: 'WAIT_COOLDOWN' } });
+    t.match(runRenewing(world, 10), { action: 'PROCEED' });
+    world.run(50);
+    world.renew();
+    t.equal(world.state.leases.size, 1);
+    world.run(30);
+    t.match(world.renew(), { kind: 'lease-ended', ended: { outcome: 'revoked' } }, 'at its 90 s');
+  }
+});
+
+t.test('decide() never grants more than the maximum duration anew when the wall clock was set back', async (t) => {
+  const world = leased({ maxDurationMs: 120_000 });
+  world.run(60);
+  world.wallMs -= 86_400_000;
+  world.restart();
+  world.inventory();
+  world.tick();
+  t.ok((world.lease.endsAtMs ?? Infinity) - world.elapsedMs <= 120_000);
+});
+
+t.test(
+  'decide() remembers what of a lapsed workload is still to be stopped until every actuator has seen it gone',
+  async (t) => {
+    const world = leased({ ttlMs: 20_000 });
+    world.run(20);
+    const key = `ended/${LEASE_ID}`;
+    const owed = { target: { leaseId: LEASE_ID, processGroup: { pgid: 4711 } }, bootId: 'boot-1' };
+    t.match(world.durable.get(key), { outcome: 'lapsed', owedStop: owed });
+    const orderId = `lapse-${LEASE_ID}`;
+    world.stopReported(false, orderId);
+    world.stopReported(true, 'lapse-nobody');
+    t.match(world.durable.get(key), { owedStop: owed });
+    world.effects = [];
+    world.stopReported(true, orderId);
+    t.match(world.durable.get(key), { outcome: 'lapsed', owedStop: null });
+    t.match(world.told('stop-verified'), [{ leaseId: LEASE_ID }]);
+    t.ok(world.effects.some((effect) => effect.kind === 'withdraw-order' && effect.orderId === orderId));
+    world.effects = [];
+    world.stopReported(true, orderId);
+    t.same(world.effects, [], 'once is enough');
+    const released = leased();
+    released.submit({ kind: 'release-asked', leaseId: LEASE_ID, identity: 'local' });
+    t.match(released.durable.get(key), { outcome: 'released', owedStop: null });
+    const stopped = leased();
+    stopped.stop();
+    t.match(stopped.durable.get(key), { outcome: 'stopped', owedStop: null }, 'that is the trip’s to see to');
+  },
+);
+
+t.test('decide() takes a lapsed workload that may still run into a trip of its nodes', async (t) => {
+  const world = twoNodes();
+  world.askLease({ id: idOf(2), ttlMs: 20_000, nodes: ['other'] });
+  world.askLease({ id: idOf(3), ttlMs: 20_000, nodes: [NODE] });
+  world.run(20);
+  world.stopReported(true, `lapse-${idOf(3)}`);
+  world.stop([NODE]);
+  t.same(
+    [...world.state.trips.values()].map(({ targets }) => targets),
+    [[]],
+  );
+  world.stop();
+  t.match(world.state.trips.get(world.tripId)?.targets, [{ leaseId: idOf(2) }]);
 });

@@ -305,3 +305,15 @@ t.test('DELETE /leases/:id gives back with 204, as often as it is asked', async 
   t.equal(supervisor.state.leases.size, 0);
   t.match((await ask(renew())).json(), { status: 410, outcome: 'released' });
 });
+
+t.test('PUT /leases/:id tells a revoked lease by its maximum duration, and that it is stopped alone', async (t) => {
+  const { ask, pass, actuator } = await startApp(t);
+  const other = ID.replace('01', '02');
+  await ask(take({ id: ID, workload: 'w', ttlSeconds: 300, maxDurationSeconds: 20, processGroup: { pgid: 4711 } }));
+  await ask(take({ id: other, workload: 'another', ttlSeconds: 300 }));
+  await pass(20_000);
+  t.match((await ask(renew())).json(), { status: 410, outcome: 'revoked', reason: /maximum duration of 20 s/ });
+  t.equal((await ask({ method: 'PUT', url: `/leases/${other}` })).statusCode, 200);
+  t.match(actuator.orders, [{ orderId: `lapse-${ID}`, what: 'leases', targets: [{ leaseId: ID }] }]);
+  t.equal(actuator.orders.length, 1);
+});

@@ -2,7 +2,7 @@ import t from 'tap';
 import { limitConflicts } from '../../src/domain/conflicts.ts';
 import { EMPTY_REPORT } from '../../src/domain/reading.ts';
 import { statusOf } from '../../src/http/status-view.ts';
-import { DomainWorld, GPU_A, nodeSettings, worldSettings } from '../support/domain-world.ts';
+import { DomainWorld, GPU_A, LEASE_ID, nodeSettings, worldSettings } from '../support/domain-world.ts';
 import { INTERVAL_MS, NODE, startApp } from '../support/test-app.ts';
 
 const ABOUT = {
@@ -201,4 +201,22 @@ t.test('statusOf() tells how each scrape went; what an exporter said in an error
   world.run(10);
   t.notMatch(JSON.stringify(find(false)), /abc/);
   t.equal(find(true)?.scrape?.excerpt, 'token=abc');
+});
+
+t.test('statusOf() shows the processes on GPUs that no live lease accounts for', async (t) => {
+  const world = DomainWorld.running();
+  world.askLease();
+  const app = { node: NODE, gpu: GPU_A, memoryMiB: 1024, program: 'python3' };
+  const gpuProcesses = [
+    { ...app, pid: 4711, leaseId: LEASE_ID },
+    { ...app, pid: 4712, leaseId: null },
+    { ...app, pid: 4713, leaseId: 'of a lease that is over', memoryMiB: null },
+  ];
+  const now = { elapsedMs: world.elapsedMs, wallMs: world.wallMs };
+  t.same(statusOf(world.state, now, { ...ABOUT, gpuProcesses }).unleased, [
+    { kind: 'gpu-process', node: NODE, name: 'pid 4712 python3', gpu: GPU_A, memoryMiB: 1024 },
+    { kind: 'gpu-process', node: NODE, name: 'pid 4713 python3', gpu: GPU_A },
+  ]);
+  t.same(statusOf(world.state, now, { ...ABOUT, gpuProcesses }, ['other']).unleased, []);
+  t.equal(statusOf(DomainWorld.running().state, now, { ...ABOUT, gpuProcesses }).nodes[0]?.live, false, 'only shown');
 });

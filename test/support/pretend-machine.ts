@@ -57,8 +57,20 @@ export class PretendMachine {
       if (this.unreadable) return failure('unreadable', 'Cannot read stat: EMFILE');
       return { ok: true, members: [...this.#processes.values()].map(statOf).filter((stat) => stat.pgid === pgid) };
     },
+    markedSince: async (sinceTicks) => {
+      if (this.unreadable) return failure('unreadable', 'Cannot read stat: EMFILE');
+      const young = [...this.#processes.values()].filter(({ startTicks }) => startTicks >= sinceTicks);
+      const hung = young.filter(({ mark }) => mark === 'overdue');
+      const unread = hung.map((found) => ({ process: statOf(found), detail: 'Cannot read environ' }));
+      const marked = young.flatMap((found) =>
+        isMark(found.mark) ? { process: statOf(found), leaseId: found.mark } : [],
+      );
+      return { ok: true, marked, unread };
+    },
   };
 }
+
+const isMark = (mark: string | null): mark is string => mark !== null && mark !== 'hidden' && mark !== 'overdue';
 
 const statOf = ({ pid, pgid, state, startTicks }: Required<Pretended>): ProcessStat => ({
   pid,

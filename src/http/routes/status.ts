@@ -19,7 +19,8 @@ const QuerySchema = Type.Object(
   { additionalProperties: false },
 );
 
-export function addStatusRoute(app: App, { supervisor, monitor, clock, version, journalHealth }: AppParts): void {
+export function addStatusRoute(app: App, parts: AppParts): void {
+  const { supervisor, monitor, clock, version, journalHealth, gpuProcesses } = parts;
   app.get('/status', {
     schema: {
       operationId: 'readStatus',
@@ -35,7 +36,14 @@ export function addStatusRoute(app: App, { supervisor, monitor, clock, version, 
       if (unknown.length > 0) throw refusal({ kind: 'unknown-nodes', nodes: unknown }, 'read the status');
       const { lastTickTookMs, effectiveFastIntervalMs } = monitor;
       const isOperator = callerOf(request).role === 'operator';
-      const about = { version, lastTickTookMs, effectiveFastIntervalMs, journal: journalHealth(), isOperator };
+      const about = {
+        version,
+        lastTickTookMs,
+        effectiveFastIntervalMs,
+        journal: journalHealth(),
+        isOperator,
+        ...(gpuProcesses && { gpuProcesses: gpuProcesses() }),
+      };
       return statusOf(state, clock.now(), about, nodes);
     },
   });
