@@ -14,6 +14,12 @@ interface Entry {
 const COMMANDS: Readonly<Record<string, Entry>> = {
   serve: { usage: 'serve', summary: 'run the service', load: () => import('./serve.ts') },
   check: { usage: 'check', summary: 'judge this machine once, without a service', load: () => import('./check.ts') },
+  run: { usage: 'run -- COMMAND', summary: 'run a program under protection', load: () => import('./run.ts') },
+  guard: {
+    usage: 'guard',
+    summary: 'hold the lease of a pod, and stop it when told',
+    load: () => import('./guard.ts'),
+  },
   status: { usage: 'status', summary: 'show what the service sees', load: () => import('./status.ts') },
   watch: { usage: 'watch', summary: 'show it live, or its changes on a pipe', load: () => import('./watch.ts') },
   estop: { usage: 'estop', summary: 'emergency stop: everything, or some nodes', load: () => import('./estop.ts') },
