@@ -1,0 +1,341 @@
+// The latch in the cluster, so that a trip outlives the node that it was made on: ConfigMap `vsf-estop`, kept equal to
+// the process's own trips by looking every two seconds and at once after a trip, and the deny rule that goes with it.
+// The process's memory is the truth of its stop; nothing here ever delays one. Only a reset is the other way round: it
+// is written here first, and counts only then. What the ConfigMap says is latch-copy.ts, what two copies make is
+// latch-merge.ts; who may reset is the caller's question, asked again here just before the write.
+import type { Clock } from '../clock.ts';
+import type { Trip, TripCause } from '../domain/interlock.ts';
+import type { StopOrder } from '../domain/stop.ts';
+import type { Admission } from './admission.ts';
+import { createConfigMapCell, type MapData, type MapEdit } from './config-map.ts';
+import type { KubeApi } from './kube-api.ts';
+import {
+  asideOf,
+  type CopiedTrip,
+  formatLatch,
+  type LastReset,
+  type LatchCopy,
+  type LatchRecord,
+  parseLatch,
+  progressOf,
+} from './latch-copy.ts';
+import { type LocalLatch, type Merge, mergeLatch } from './latch-merge.ts';
+import type { PriorValues } from './prior-values.ts';
+import type { ArmState, PriorValue, StopLatch } from './stop-latch.ts';
+
+export const LATCH_MAP = 'vsf-estop';
+/** How long another replica's trip may go unnoticed, and how soon a failed write is tried again. */
+const LOOK_EVERY_MS = 2_000;
+const AGAIN_AFTER_MS = 500;
+const SYNC_TIMEOUT_MS = 3_000;
+const RULE_TIMEOUT_MS = 2_500;
+const RESET_TIMEOUT_MS = 4_000;
+/** Keys that only the leader renews, from its own report of the stop. */
+const PROGRESS_KEYS = ['state', 'stoppedOwners', 'unconfirmedPods'] as const;
+
+/** What the process must do because of what the cluster says. */
+export type LatchNews =
+  | { readonly kind: 'tripped-elsewhere'; readonly trips: readonly CopiedTrip[] }
+  | {
+      readonly kind: 'reset-elsewhere';
+      readonly epoch: number;
+      readonly tripIds: readonly string[];
+      readonly last: LastReset | null;
+    }
+  /** The record is corrupt, was latched by hand, or is gone while the deny rule is armed. */
+  | {
+      readonly kind: 'must-trip';
+      readonly cause: Extract<TripCause, 'corrupt-state' | 'manual'>;
+      readonly reason: string;
+    };
+
+export type ResetOutcome =
+  | { readonly kind: 'done'; readonly epoch: number }
+  | { readonly kind: 'not-leader' }
+  /** The cluster holds what this process does not know yet; nothing was changed. */
+  | { readonly kind: 'changed'; readonly detail: string }
+  /** Nothing was changed, or will be taken back. */
+  | { readonly kind: 'not-written'; readonly detail: string };
+
+export interface ClusterLatchParts {
+  readonly api: KubeApi;
+  readonly clock: Clock;
+  readonly namespace: string;
+  readonly admission: Admission;
+  readonly priors: PriorValues;
+  /** The process's own latch, as it is now. */
+  readonly local: () => { readonly epoch: number; readonly trips: Iterable<Trip> };
+  readonly isLeader: () => boolean;
+  /** Whether this process runs on a simulation: a real cluster is not stopped by pretended trips. */
+  readonly simulated: boolean;
+  /** Called with each piece of news, in order; the process has acted on it when this returns. */
+  readonly onNews: (news: LatchNews) => void;
+}
+
+export class ClusterLatch implements StopLatch {
+  readonly #parts: ClusterLatchParts;
+  readonly #cell: ReturnType<typeof createConfigMapCell>;
+  /** Trips whose reset was told to have failed, though the write may have arrived. */
+  readonly #kept = new Set<string>();
+  readonly #over = new Set<string>();
+  readonly #closing = new AbortController();
+  /** Orders during which a labelled pod was seen to be refused. */
+  readonly #triedOut = new Set<string>();
+  #last: Promise<unknown> = Promise.resolve();
+  #running: Promise<void> = Promise.resolve();
+  #wake = new AbortController();
+  #isKnown = false;
+  #failure: string | null = 'ConfigMap vsf-estop has not been read yet';
+  #arming: Promise<unknown> = Promise.resolve();
+  /** Also at the start: a reset may have been the last that an earlier process did. */
+  #isDisarmDue = true;
+  /** News was told whose outcome is not written yet. */
+  #isUnsettled = false;
+  #isRuleAsked = false;
+
+  constructor(parts: ClusterLatchParts) {
+    this.#parts = parts;
+    this.#cell = createConfigMapCell({ ...parts, name: LATCH_MAP });
+  }
+
+  /** `false` until the cluster's latch was read once: starts are refused with `state-unknown`. */
+  get isKnown(): boolean {
+    return this.#isKnown;
+  }
+
+  /** Why the cluster's latch could not be read or written last; `null` when it is as it should be. */
+  get failure(): string | null {
+    return this.#failure;
+  }
+
+  /** Looks once, waiting for at most 3 s, and then again and again until closed. */
+  async start(): Promise<void> {
+    await this.sync();
+    this.#running = this.#keepLooking();
+  }
+
+  /** Something changed here: write it now. */
+  poke(): void {
+    this.#wake.abort();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.poke();
+    await this.#running;
+    await this.#last;
+  }
+
+  /** What the cluster holds, for `check` and people. */
+  async read(timeoutMs: number): Promise<LatchCopy> {
+    const read = await this.#cell.read(timeoutMs);
+    return read.kind === 'found' ? parseLatch(read.data) : read;
+  }
+
+  /** Makes the cluster's copy and the process's own say the same. Never rejects; `false` when it could not. */
+  sync(): Promise<boolean> {
+    return this.#inTurn(() => this.#sync());
+  }
+
+  /**
+   * Writes the reset of a trip, and calls `commit` only if that succeeded and before anything else looks at the latch;
+   * then the deny rule is disarmed unless another trip of everything stands.
+   */
+  reset(request: {
+    readonly tripId: string;
+    readonly by: string;
+    readonly reason: string;
+    readonly commit: () => void;
+  }): Promise<ResetOutcome> {
+    return this.#inTurn(async () => {
+      const outcome = await this.#writeReset(request);
+      if (outcome.kind === 'done') {
+        request.commit();
+        this.#kept.delete(request.tripId);
+        this.#triedOut.delete(request.tripId);
+        this.#over.add(request.tripId);
+        this.#isDisarmDue = true;
+        this.poke();
+      } else if (outcome.kind === 'not-written') {
+        // The write may have arrived without its answer: then the next look latches the trip again.
+        this.#kept.add(request.tripId);
+      }
+      return outcome;
+    });
+  }
+
+  async arm(order: StopOrder): Promise<ArmState> {
+    this.poke();
+    // A sweep that was under way at the reset must not arm again what the reset disarms.
+    if (this.#over.has(order.orderId)) return { kind: 'failed', detail: `Trip ${order.orderId} is reset` };
+    const armed = this.#parts.admission.arm(RULE_TIMEOUT_MS);
+    this.#arming = armed;
+    const state = await armed;
+    if (state.kind !== 'armed' || this.#triedOut.has(order.orderId)) return state;
+    const trial = await this.#parts.admission.tryOut(RULE_TIMEOUT_MS);
+    // A policy is read by the server once a second; the next look finds it in force.
+    if (trial.kind === 'admitted') {
+      return { kind: 'failed', detail: 'The deny rule is armed, and a labelled pod would still be admitted' };
+    }
+    this.#triedOut.add(order.orderId);
+    return state;
+  }
+
+  recordPrior(prior: PriorValue): Promise<boolean> {
+    return this.#parts.priors.record(prior);
+  }
+
+  priorOf(uid: string): PriorValue | undefined {
+    return this.#parts.priors.priorOf(uid);
+  }
+
+  /** One thing at a time: a look between a reset's write and its commit would see a reset by somebody else. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#last.then(work);
+    this.#last = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #keepLooking(): Promise<void> {
+    const { clock } = this.#parts;
+    while (!this.#closing.signal.aborted) {
+      const isSettled = this.#failure === null && !this.#isUnsettled;
+      await clock.sleep(isSettled ? LOOK_EVERY_MS : AGAIN_AFTER_MS, this.#wake.signal);
+      this.#wake = new AbortController();
+      if (this.#closing.signal.aborted) return;
+      await this.sync();
+      await this.#disarmIfDue();
+    }
+  }
+
+  #local(): LocalLatch & { readonly full: readonly Trip[] } {
+    const { epoch, trips } = this.#parts.local();
+    const full = [...trips];
+    return { resets: epoch, trips: full, full };
+  }
+
+  #isEverythingStopped(): boolean {
+    return this.#local().trips.some(({ scope }) => scope.kind === 'all');
+  }
+
+  async #sync(): Promise<boolean> {
+    let swapped = await this.#cell.swap((data) => this.#edit(data), SYNC_TIMEOUT_MS);
+    if (swapped.ok && swapped.value === 'ask-rule') {
+      await this.#askRule();
+      swapped = await this.#cell.swap((data) => this.#edit(data), SYNC_TIMEOUT_MS);
+    }
+    this.#failure = swapped.ok ? null : swapped.detail;
+    if (!swapped.ok || swapped.value === 'ask-rule') return false;
+    this.#isKnown = true;
+    this.#isUnsettled = swapped.value.length > 0;
+    for (const news of swapped.value) this.#parts.onNews(news);
+    return true;
+  }
+
+  #edit(data: MapData | null): MapEdit<readonly LatchNews[] | 'ask-rule'> {
+    const local = this.#local();
+    if (!data && !this.#isRuleAsked && local.trips.length === 0) return { data: null, value: 'ask-rule' };
+    const copy: LatchCopy = data ? parseLatch(data) : { kind: 'absent' };
+    const demand = demandOf(copy, local);
+    // The trip comes first, then the record of it: a crash in between finds what is corrupt again.
+    if (demand && !this.#isEverythingStopped()) return { data: null, value: [demand] };
+    const merge = this.#merge(local, copy);
+    const aside = copy.kind === 'corrupt' ? asideOf(data ?? {}) : (data?.['corrupt'] ?? null);
+    const written = this.#format(merge.record, local.full, data, aside);
+    return { data: data && isEqual(data, written) ? null : written, value: newsOf(merge) };
+  }
+
+  #merge(local: LocalLatch, copy: LatchCopy): Merge {
+    const readable = copy.kind === 'clear' || copy.kind === 'latched' ? copy.record : null;
+    const { simulated } = this.#parts;
+    return mergeLatch(local, readable, { isStart: !this.#isKnown, simulated, kept: this.#kept });
+  }
+
+  #format(record: LatchRecord, trips: readonly Trip[], before: MapData | null, aside: string | null): MapData {
+    const data: Record<string, string> = { ...formatLatch(record, progressOf(trips), aside) };
+    if (this.#parts.isLeader() || record.trips.length === 0) return data;
+    // Each replica has a report of its own; the leader's is shown.
+    for (const key of PROGRESS_KEYS) if (before?.[key] !== undefined) data[key] = before[key];
+    return data;
+  }
+
+  /** A record that is gone while the rule is armed was lost; nobody disarmed what it stood for. */
+  async #askRule(): Promise<void> {
+    const state = await this.#parts.admission.readArmed(RULE_TIMEOUT_MS);
+    this.#isRuleAsked = true;
+    if (state.kind !== 'armed') return;
+    const reason = `The deny rule is armed, and ConfigMap ${LATCH_MAP}, which would say why, is gone`;
+    this.#parts.onNews({ kind: 'must-trip', cause: 'corrupt-state', reason });
+  }
+
+  async #writeReset(request: {
+    readonly tripId: string;
+    readonly by: string;
+    readonly reason: string;
+  }): Promise<ResetOutcome> {
+    const { clock, isLeader } = this.#parts;
+    const { tripId, by, reason } = request;
+    const last: LastReset = { tripId, by, reason, wallMs: clock.now().wallMs };
+    const changed = (detail: string): MapEdit<ResetOutcome> => ({ data: null, value: { kind: 'changed', detail } });
+    const swapped = await this.#cell.swap<ResetOutcome>((data) => {
+      if (!isLeader()) return { data: null, value: { kind: 'not-leader' } };
+      const local = this.#local();
+      const copy: LatchCopy = data ? parseLatch(data) : { kind: 'absent' };
+      if (demandOf(copy, local)) return changed(`ConfigMap ${LATCH_MAP} is corrupt, or was latched by hand`);
+      const isOurs = (copy.kind === 'clear' || copy.kind === 'latched') && isSameReset(copy.record.lastReset, last);
+      // An earlier try arrived, and only its answer was lost.
+      if (isOurs) return { data: null, value: { kind: 'done', epoch: local.resets + 1 } };
+      const { reset, adopt, record } = this.#merge(local, copy);
+      if (reset) return changed('another reset was made in the cluster');
+      if (adopt.length > 0) return changed('another trip was made in the cluster');
+      const trips = record.trips.filter((trip) => trip.tripId !== tripId);
+      if (trips.length === record.trips.length) return changed(`the cluster does not hold trip ${tripId}`);
+      const resets = record.resets + 1;
+      const ended = new Map(record.ended).set(tripId, resets);
+      const after = this.#format(
+        { resets, trips, ended, lastReset: last },
+        local.full,
+        data,
+        data?.['corrupt'] ?? null,
+      );
+      return { data: after, value: { kind: 'done', epoch: resets } };
+    }, RESET_TIMEOUT_MS);
+    return swapped.ok ? swapped.value : { kind: 'not-written', detail: swapped.detail };
+  }
+
+  /** The rule goes off after the reset, by the leader alone; it is tried until it is off. */
+  async #disarmIfDue(): Promise<void> {
+    const { admission, isLeader } = this.#parts;
+    const isClear = this.#isKnown && this.#failure === null && !this.#isUnsettled && !this.#isEverythingStopped();
+    if (!this.#isDisarmDue || !isClear || !isLeader()) return;
+    // A patch that is still on its way would come after ours.
+    await this.#arming;
+    const state = await admission.disarm(RULE_TIMEOUT_MS);
+    this.#isDisarmDue = state.kind === 'failed';
+  }
+}
+
+/** What cannot be taken over, only answered by a trip of everything. What is older than our last reset demands nothing. */
+function demandOf(copy: LatchCopy, local: LocalLatch): LatchNews | null {
+  if (copy.kind === 'corrupt') {
+    const reason = `ConfigMap ${LATCH_MAP} cannot be trusted: ${copy.detail}`;
+    return { kind: 'must-trip', cause: 'corrupt-state', reason };
+  }
+  if (copy.kind !== 'latched' || copy.byHand === null || copy.record.resets < local.resets) return null;
+  return { kind: 'must-trip', cause: 'manual', reason: `ConfigMap ${LATCH_MAP} was latched by hand: ${copy.byHand}` };
+}
+
+function newsOf({ reset, adopt }: Merge): readonly LatchNews[] {
+  return [
+    ...(reset ? [{ kind: 'reset-elsewhere', ...reset } as const] : []),
+    ...(adopt.length > 0 ? [{ kind: 'tripped-elsewhere', trips: adopt } as const] : []),
+  ];
+}
+
+function isEqual(a: MapData, b: MapData): boolean {
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+}
+
+const isSameReset = (a: LastReset | null, b: LastReset): boolean =>
+  a !== null && a.tripId === b.tripId && a.by === b.by && a.wallMs === b.wallMs;

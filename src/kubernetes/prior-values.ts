@@ -1,0 +1,161 @@
+// The values that a stop overwrites, so that a restore can give them back: in memory at once, in ConfigMap
+// `vsf-estop-restore` as soon as it takes them, gathered so that a hundred controllers stopped at the same moment are one
+// write. Not in annotations of the controllers: that would need the right to change all of them. The first write wins,
+// since a second look at a stopped controller would remember the stop; only after the trip's reset is a newer value taken.
+import type { Clock } from '../clock.ts';
+import type { KubeApi } from './kube-api.ts';
+import { type EntryChange, SplitMap } from './split-map.ts';
+import type { PriorField, PriorValue } from './stop-latch.ts';
+
+export const RESTORE_MAP = 'vsf-estop-restore';
+
+/** A prior value as it is kept. */
+export interface KeptPrior extends PriorValue {
+  /** Resets that there had been when it was recorded. */
+  readonly epoch: number;
+  readonly recordedWallMs: number;
+}
+
+export interface PriorValues {
+  /** Resolves once the cluster has it; `false` when the first write failed or was too slow. It is tried on until closed. */
+  record(prior: PriorValue): Promise<boolean>;
+  priorOf(uid: string): KeptPrior | undefined;
+  all(): readonly KeptPrior[];
+  /** Takes over what earlier processes recorded; what this one recorded meanwhile stands. Says why it could not. */
+  load(timeoutMs: number): Promise<{ readonly ok: true } | { readonly ok: false; readonly detail: string }>;
+  /** Forgets values that were given back, or that nothing is left to give back to. */
+  forget(uids: readonly string[], timeoutMs: number): Promise<boolean>;
+  close(): void;
+}
+
+const WRITE_TIMEOUT_MS = 3_000;
+/** Between tries while the cluster does not take it. */
+const RETRY_MS = [250, 500, 1_000, 2_000] as const;
+
+export function createPriorValues(parts: {
+  readonly api: KubeApi;
+  readonly clock: Clock;
+  readonly namespace: string;
+  /** How many resets there have been by now. */
+  readonly epoch: () => number;
+  /** Whether this trip's stop still stands. */
+  readonly isActive: (orderId: string) => boolean;
+}): PriorValues {
+  const { clock, epoch, isActive } = parts;
+  const map = new SplitMap({ ...parts, name: RESTORE_MAP });
+  const kept = new Map<string, KeptPrior>();
+  const unwritten = new Map<string, KeptPrior>();
+  const closing = new AbortController();
+  let waiting: ((isDurable: boolean) => void)[] = [];
+  let isWriting = false;
+
+  /** What is kept once `next` came after `before`. */
+  function after(before: KeptPrior | undefined, next: KeptPrior): KeptPrior {
+    if (!before) return next;
+    const isLapse = before.orderId.startsWith('lapse-');
+    const isSameStop =
+      before.orderId === next.orderId || isActive(before.orderId) || (!isLapse && before.epoch >= next.epoch);
+    if (!isSameStop) return next;
+    const isNew = (field: PriorField): boolean => !before.fields.some((other) => isSamePath(other.path, field.path));
+    const added = next.fields.filter(isNew);
+    return added.length === 0 ? before : { ...before, fields: [...before.fields, ...added] };
+  }
+
+  async function write(): Promise<void> {
+    isWriting = true;
+    for (let failures = 0; unwritten.size > 0 && !closing.signal.aborted; ) {
+      const batch = new Map(unwritten);
+      const told = waiting;
+      waiting = [];
+      const changes = new Map<string, EntryChange>();
+      for (const [uid, next] of batch) {
+        // What another process wrote first wins there, too.
+        changes.set(uid, (text) => JSON.stringify(after(readPrior(text) ?? undefined, next)));
+      }
+      const written = await map.change(changes, WRITE_TIMEOUT_MS);
+      for (const tell of told) tell(written.ok);
+      if (!written.ok) {
+        await clock.sleep(RETRY_MS[Math.min(failures, RETRY_MS.length - 1)] ?? 2_000, closing.signal);
+        failures += 1;
+        continue;
+      }
+      failures = 0;
+      for (const [uid, next] of batch) if (unwritten.get(uid) === next) unwritten.delete(uid);
+    }
+    isWriting = false;
+  }
+
+  return {
+    record(prior) {
+      const next: KeptPrior = { ...prior, epoch: epoch(), recordedWallMs: clock.now().wallMs };
+      const before = kept.get(prior.uid);
+      const now = after(before, next);
+      if (now === before && !unwritten.has(prior.uid)) return Promise.resolve(true);
+      kept.set(prior.uid, now);
+      unwritten.set(prior.uid, now);
+      const durable = new Promise<boolean>((resolve) => waiting.push(resolve));
+      if (!isWriting) void write();
+      return durable;
+    },
+    priorOf: (uid) => kept.get(uid),
+    all: () => [...kept.values()],
+    async load(timeoutMs) {
+      const read = await map.read(timeoutMs);
+      if (read.kind === 'unreachable') return { ok: false, detail: read.detail };
+      for (const [uid, text] of read.entries) {
+        const earlier = readPrior(text);
+        if (!earlier) continue;
+        const own = kept.get(uid);
+        kept.set(uid, own ? after(earlier, own) : earlier);
+      }
+      return { ok: true };
+    },
+    async forget(uids, timeoutMs) {
+      for (const uid of uids) {
+        kept.delete(uid);
+        unwritten.delete(uid);
+      }
+      const written = await map.change(new Map(uids.map((uid) => [uid, () => null])), timeoutMs);
+      return written.ok;
+    },
+    close() {
+      closing.abort();
+      for (const tell of waiting) tell(false);
+      waiting = [];
+    },
+  };
+}
+
+const isSamePath = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((key, index) => key === b[index]);
+
+const isText = (value: unknown): value is string => typeof value === 'string' && value.length > 0;
+
+/** An entry of the ConfigMap; `null` for one that is none, which a new value may replace. */
+export function readPrior(text: string | null): KeptPrior | null {
+  if (text === null) return null;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (typeof value !== 'object' || value === null) return null;
+  const told = value as Record<string, unknown>;
+  const { orderId, group, version, kind, resource, namespace, name, uid, through, fields, epoch, recordedWallMs } =
+    told;
+  const texts = [orderId, version, kind, resource, name, uid];
+  if (!texts.every(isText) || typeof group !== 'string' || !(namespace === undefined || isText(namespace))) return null;
+  if (through !== 'scale' && through !== 'object' && through !== 'command') return null;
+  if (typeof epoch !== 'number' || typeof recordedWallMs !== 'number' || !Array.isArray(fields)) return null;
+  const isField = (field: unknown): boolean =>
+    typeof field === 'object' &&
+    field !== null &&
+    'path' in field &&
+    Array.isArray(field.path) &&
+    field.path.length > 0 &&
+    field.path.every(isText) &&
+    'prior' in field &&
+    'stop' in field;
+  return fields.length > 0 && fields.every(isField) ? (value as KeptPrior) : null;
+}
