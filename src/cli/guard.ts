@@ -72,11 +72,12 @@ export const command: Command = {
     const end = (): void => ending.abort();
     process.on('SIGTERM', end).on('SIGINT', end);
     try {
+      // One that was killed with -9 has left its own.
+      await unready(readyFile);
       return await guard(parts, ending.signal);
     } finally {
       process.off('SIGTERM', end).off('SIGINT', end);
-      // Ready is only who holds a lease.
-      if (readyFile !== null) await rm(readyFile, { force: true });
+      await unready(readyFile);
     }
   },
 };
@@ -95,12 +96,15 @@ interface Parts {
 async function guard(parts: Parts, ending: AbortSignal): Promise<number> {
   const { io, service, id } = parts;
   const workload = new Workload({ leaseId: id, pgid: null, clock: io.clock });
-  const grant = await orFail(() => askForLeave(parts, ending));
+  // After a restart of this container the workload may be there. Without a lease, for whatever reason, it is stopped.
+  const grant = await orFail(() => askForLeave(parts, ending)).catch(async (error: unknown) => {
+    await stopMarked(workload, io);
+    throw error;
+  });
   if (grant === null) return EXIT.ok;
   if (grant.kind === 'refused') {
     const { action, reason } = grant.verdict;
     say(io, `refused: ${action}: ${reason}`);
-    // After a restart of this container the workload may be there, and its lease is not.
     await stopMarked(workload, io);
     return action === 'ABORT' ? STOPPED_FOR_SAFETY : EXIT.refused;
   }
@@ -129,6 +133,8 @@ async function guard(parts: Parts, ending: AbortSignal): Promise<number> {
     const over = await concluded;
     if (over === null) return EXIT.ok;
     say(io, `stopping for safety: ${over.verdict.reason}`);
+    // First, so that nothing is started while the rest is stopped.
+    await unready(parts.readyFile).catch((error: Error) => say(io, error.message));
     await stopMarked(workload, io);
     return STOPPED_FOR_SAFETY;
   } finally {
@@ -153,7 +159,8 @@ function obey({ io, intensityFile }: Parts, workload: Workload, view: LeaseView,
   const isPaused = state === 'paused';
   // At each answer: what was born while the others were stopped is seen the next time.
   if (isPaused) void workload.pause();
-  else if (told?.state === 'paused') void workload.resume();
+  // A guard of before, killed while it paused, has left the workload as it was: the first answer lets it go on, too.
+  else if (told?.state !== 'running') void workload.resume();
   void intensityFile?.write(intensityCap).then((failure) => failure !== null && say(io, failure));
   if (isPaused && told?.state !== 'paused') say(io, `paused: ${verdict.reason}`);
   if (!isPaused && told?.state === 'paused') say(io, 'goes on');
@@ -190,6 +197,14 @@ async function leaseId(file: string | undefined, io: Io): Promise<string> {
 function checked(id: string, where: string): string {
   if (UUID.test(id)) return id;
   throw new CommandFailed(`${where} holds ${JSON.stringify(id.slice(0, 80))}: must be a UUID`);
+}
+
+/** Ready is only who holds a lease. */
+async function unready(file: string | null): Promise<void> {
+  if (file === null) return;
+  await rm(file, { force: true }).catch((error: Error) => {
+    throw new CommandFailed(`Cannot remove ${file}: ${error.message}`);
+  });
 }
 
 async function write(file: string, text: string): Promise<void> {

@@ -5,9 +5,13 @@ import { systemClock } from '../clock.ts';
 import { processEnvironment } from '../config.ts';
 import { runCli } from './cli.ts';
 
-// `vsf-safety status | head`: whoever read us has gone, and that is no mistake.
+/** Commands that look after a workload: they go on when nobody reads them any more. */
+const GUARDIANS = ['run', 'guard', 'serve'];
+
+// `vsf-safety status | head`: whoever read us has gone, and that is no mistake. A terminal that was closed gives EIO.
 for (const output of [process.stdout, process.stderr]) {
   output.on('error', (error: NodeJS.ErrnoException) => {
+    if (GUARDIANS.includes(process.argv[2] ?? '')) return;
     if (error.code !== 'EPIPE') throw error;
     process.exit(0);
   });

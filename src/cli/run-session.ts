@@ -58,6 +58,7 @@ export async function runUnderLease(order: RunOrder, io: Io): Promise<number> {
   });
   if (!launching.ok) {
     await file.remove();
+    if (cpu.ok) await cpu.share.remove();
     throw new CommandFailed(`Cannot start ${JSON.stringify(order.command[0])}: ${launching.detail}`);
   }
   const { launched } = launching;
@@ -108,6 +109,10 @@ class RunSession {
     process.on('SIGTSTP', onSuspend);
     try {
       return await this.#run();
+    } catch (error) {
+      // Nothing known throws once the command runs. Whatever does must not leave it running: the watchdog is dismissed below.
+      if (this.#state !== 'waiting') await this.#stop();
+      throw error;
     } finally {
       this.#isOver = true;
       await this.#watching;
@@ -145,16 +150,21 @@ class RunSession {
       onOver: tellOver,
     });
     try {
-      if (this.#giveUp.signal.aborted) return this.#givenUp();
       if (!isWatched) {
         line.say('nothing was started: its watchdog does not start, without which it would outlive a kill -9');
         return EXIT.error;
       }
       await this.#prepare(grant.intensityCap);
+      // From here on a signal reaches the command; whoever gave up before it must not see it start.
+      if (this.#giveUp.signal.aborted) return this.#givenUp();
       this.#state = 'running';
       holder.start();
       // The view asks the clock: preparing may have taken longer than the lease lives.
-      if (holder.view.state === 'over') return EXIT.refused;
+      const { state, verdict } = holder.view;
+      if (state === 'over') {
+        line.say(`refused, nothing was started: ${verdict.action}: ${verdict.reason}`);
+        return EXIT.refused;
+      }
       line.say(`started at intensity ${grant.intensityCap}, lease ${id} of ${order.service.place}`);
       launched.begin(grant.intensityCap);
       const ended = launched.ended.then((code) => ({ view: null, code }));
@@ -250,11 +260,14 @@ class RunSession {
    * any renewal could tell us.
    */
   async #endOf(holder: LeaseHolder): Promise<LeaseView | null> {
-    if (holder.view.state === 'over') return holder.view;
+    const before = holder.view;
+    if (before.state === 'over') return before;
     const { id, order } = this.#parts;
     const answer = await renewLease(order.service, id, LAST_QUESTION_MS);
     const isOver = answer.kind === 'over' || (answer.kind === 'renewed' && answer.verdict.action === 'ABORT');
-    if (!isOver) return null;
+    // Meanwhile a renewal of the holder's own may have been told.
+    const after = holder.view;
+    if (!isOver) return after.state === 'over' ? after : null;
     const end = answer.kind === 'over' ? answer.outcome : 'aborted';
     return { id, state: 'over', intensityCap: 0, verdict: answer.verdict, end };
   }
@@ -322,7 +335,10 @@ class RunSession {
     void watchdog?.lost.then(async () => {
       line.say('its watchdog was ended from outside; starting another');
       await io.clock.sleep(WATCHDOG_RETRY_MS);
-      if (!this.#isOver && !(await this.#startWatchdog())) {
+      if (this.#isOver) return;
+      // The end waits for it: one that comes up after the farewell would keep this process from ending.
+      this.#watching = this.#startWatchdog();
+      if (!(await this.#watching)) {
         line.say('without a watchdog it would outlive a kill -9 of this command');
       }
     });

@@ -92,7 +92,7 @@ function handle(step: Step, event: SafetyEvent): Answer {
       lapseLeases(step);
       return askRenewal(step, event.leaseId, event.identity, event.intensity);
     case 'release-asked':
-      return askRelease(step, event.leaseId, event.identity);
+      return askRelease(step, event.leaseId, event.identity, event.isUntold ?? false);
     case 'stop-requested': {
       const answer = requestStop(step, event);
       publishIfChanged(step);

@@ -63,7 +63,13 @@ export type SafetyEvent =
       /** Read for this question when the intensity is to rise; else empty. */
       readonly reports: readonly SourceReport[];
     }
-  | { readonly kind: 'release-asked'; readonly leaseId: string; readonly identity: string }
+  | {
+      readonly kind: 'release-asked';
+      readonly leaseId: string;
+      readonly identity: string;
+      /** Its grant was never answered, since it could not be written: whoever asks again by this id asks anew. */
+      readonly isUntold?: true;
+    }
   | {
       readonly kind: 'stop-requested';
       /** `null` stops everything. */

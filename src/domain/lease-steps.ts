@@ -246,11 +246,20 @@ function judgeRaise(step: Step, lease: Lease, intensity: number): SafetyResult {
   return judgeStart(step, { intensity, nodes, constraints, constraintKeys: [] }).result;
 }
 
-export function askRelease(step: Step, leaseId: string, identity: string): Answer {
+export function askRelease(step: Step, leaseId: string, identity: string, isUntold = false): Answer {
   const found = findLease(step.state, leaseId, identity);
   if ('answer' in found) {
     const isReleased = found.answer.kind === 'lease-ended' && found.answer.ended.outcome === 'released';
     return isReleased ? { kind: 'released' } : found.answer;
+  }
+  if (isUntold) {
+    const leases = new Map(step.state.leases);
+    leases.delete(found.lease.id);
+    step.change({ leases });
+    const message = `The grant of "${found.lease.workload}" could not be written and is void`;
+    step.record(`lease/${found.lease.id}`, null, message);
+    step.tell({ name: 'lease-ended', leaseId: found.lease.id, message }, 'warn');
+    return { kind: 'released' };
   }
   endLeases(step, [{ lease: found.lease, outcome: 'released', reason: 'given back by its holder' }]);
   return { kind: 'released' };

@@ -4,7 +4,7 @@
 import { readdir } from 'node:fs/promises';
 import { isGroupNumber, type Kill } from '../actuators/process-group.ts';
 import { createProcessTable, isLive, type ProcessTable } from '../actuators/process-table.ts';
-import type { Clock } from '../clock.ts';
+import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 
 /**
  * From SIGTERM to SIGKILL. As the service's own, and short enough that a load which ignores SIGTERM is gone 5 s after its
@@ -14,8 +14,12 @@ export const TERM_GRACE_MS = 3_000;
 /** Memory pinned for a GPU takes its time to be given back. */
 const DEATH_MS = 2_000;
 const LOOK_EVERY_MS = 100;
-/** Marks read at once. */
-const SCAN_WIDTH = 8;
+/**
+ * Marks read at once. A wedged driver lets such reads hang, each on one of libuv's four threads; with all four gone no look
+ * would ever come back.
+ */
+const SCAN_WIDTH = 2;
+const LIST_TIMEOUT_MS = 1_500;
 
 export interface WorkloadParts {
   readonly leaseId: string;
@@ -74,9 +78,14 @@ export class Workload {
   async stop(graceMs: number = TERM_GRACE_MS): Promise<StopOutcome> {
     const startMs = this.#clock.now().elapsedMs;
     const passedMs = (): number => this.#clock.now().elapsedMs - startMs;
+    const signals: StopOutcome['signals'][number][] = ['SIGTERM'];
     this.#isStopping = true;
     this.#sendToGroup('SIGTERM');
     this.#sendToGroup('SIGCONT');
+    // By the clock alone: looks at /proc may be slow, and the group is not to live any longer for that.
+    const disarm = this.#clock.after(graceMs, () => {
+      if (this.#sendToGroup('SIGKILL') && signals.length === 1) signals.push('SIGKILL');
+    });
     // A pause under way may stop some after this.
     await this.#lastTurn;
     this.#sendToGroup('SIGCONT');
@@ -84,10 +93,12 @@ export class Workload {
       this.#deliver(pid, 'SIGTERM');
       this.#deliver(pid, 'SIGCONT');
     }
-    const signals: StopOutcome['signals'][number][] = ['SIGTERM'];
     let left = await this.live();
-    while (left.length > 0 && passedMs() < graceMs + DEATH_MS) {
+    let untilMs = Infinity;
+    while (left.length > 0 && passedMs() < untilMs) {
       if (passedMs() >= graceMs) {
+        // Counted from the first SIGKILL: looks that took longer than all of it must not leave that out.
+        untilMs = Math.min(untilMs, passedMs() + DEATH_MS);
         if (signals.length === 1) signals.push('SIGKILL');
         // At each look: what forks faster than it is found is found in the end.
         this.#sendToGroup('SIGKILL');
@@ -96,6 +107,7 @@ export class Workload {
       await this.#clock.sleep(LOOK_EVERY_MS);
       left = await this.live();
     }
+    disarm();
     return { tookMs: passedMs(), signals, left };
   }
 
@@ -146,7 +158,9 @@ export class Workload {
 
   /** Live processes with the mark outside of the group. Never this process, nor the first of the machine or container. */
   async #strays(): Promise<number[]> {
-    const names = await readdir('/proc').catch(() => []);
+    const listing = readdir('/proc').catch(() => []);
+    const names = await withDeadline(this.#clock, LIST_TIMEOUT_MS, listing);
+    if (names === TIMED_OUT) return [];
     const pids = names.map(Number).filter((pid) => Number.isSafeInteger(pid) && pid > 1 && pid !== process.pid);
     const rest = pids.values();
     const found: number[] = [];

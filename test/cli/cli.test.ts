@@ -46,7 +46,8 @@ t.test('runCli() tells its version', async (t) => {
 t.test('runCli() answers wrong usage with exit code 2 and the way out', async (t) => {
   const cases: readonly [argv: readonly string[], err: RegExp][] = [
     [['stauts'], /no command "stauts"\. Did you mean "status"\? There are: serve, check/],
-    [['run'], /no command "run"\..*There are: serve/],
+    [['jog'], /no command "jog"\..*There are: serve/],
+    [['run'], /COMMAND is missing; it stands after "--"/],
     [['constructor'], /no command "constructor"/],
     [['--url', 'x', 'status'], /no option "--url"/],
     [['help', 'me'], /no command "me"/],

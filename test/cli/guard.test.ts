@@ -34,6 +34,17 @@ t.test('guard holds a lease, is ready meanwhile, and gives it back on SIGTERM', 
   t.match((await service.get(`/leases/${id}`)).body, { outcome: 'released' });
 });
 
+t.test('guard lets go on what a guard of before had paused when it was killed', async (t) => {
+  const id = randomUUID();
+  const { pid = 0 } = startWorkload(t, id);
+  process.kill(pid, 'SIGSTOP');
+  await until('the pause', () => stateOf(pid) === 'T');
+  const guard = start(t, ['guard'], { VSF_SAFETY_URL: service.url, VSF_LEASE: id });
+  await until('its end', () => stateOf(pid) !== 'T');
+  guard.child.kill('SIGTERM');
+  t.equal(await guard.ended, 0);
+});
+
 t.test('guard pauses and stops the processes that bear its lease, and those alone', async (t) => {
   const id = randomUUID();
   const [mine, other] = [startWorkload(t, id), startWorkload(t, randomUUID())];

@@ -25,6 +25,13 @@ t.test('run passes its command’s exit code on, and says by its own what was re
   }
 });
 
+t.test('run goes on looking after its command when nobody reads what it says', async (t) => {
+  const run = start(t, ['run', '--', 'sh', '-c', 'sleep 2; exit 7'], { VSF_SAFETY_URL: service.url });
+  run.child.stdout?.destroy();
+  run.child.stderr?.destroy();
+  t.equal(await run.ended, 7);
+});
+
 t.test('run refuses a command line that is none, without asking anybody', async (t) => {
   const cases: readonly [args: readonly string[], err: RegExp][] = [
     [['--intensity', '2', '--', 'true'], /--intensity is "2": must be a number over 0 to 1/],

@@ -161,6 +161,10 @@ t.test('POST /leases gives back what the journal does not take, and says so', as
     'a repeated request waits for the same writing',
   );
   t.equal(supervisor.state.leases.size, 0);
+
+  disk.recover();
+  await pass(INTERVAL_MS);
+  t.equal((await ask(take({ id, workload: 'w' }))).statusCode, 201, 'whoever asks again by that id asks anew');
 });
 
 t.test('POST /leases does not answer 201 for a lease that a trip ended while it was written', async (t) => {

@@ -118,10 +118,10 @@ class HardwareSafetyMonitor:
         if self._keeper is not None and not self.view.is_over:
             return self.result
         self._keeper = None
-        request = self._request()
         told: Optional[str] = None
         while True:
-            asked = await self._ask(request)
+            # A new id each time: one that was granted and taken back, because a slow disk did not take it, stays dead.
+            asked = await self._ask(self._request())
             if isinstance(asked, Grant):
                 return self._begin(asked)
             if not wait or asked.retry_after_seconds is None:
@@ -149,10 +149,13 @@ class HardwareSafetyMonitor:
         body: dict[str, Any] = {"reason": reason or f"Emergency stop by {self._workload}"}
         if nodes is not None:
             body["nodes"] = list(nodes)
-        stopping = UnderWay(lambda: _stop(self._service, body), "emergency-stop")
-        if self._keeper is not None:
-            self._keeper.end(SafetyResult.made_here(Action.ABORT, "emergency-stop", body["reason"]))
-        return stopping
+        keeper = self._keeper
+        try:
+            return UnderWay(lambda: _stop(self._service, body), "emergency-stop")
+        finally:
+            # Also where no thread is to be had, at the end of the interpreter or of memory.
+            if keeper is not None:
+                keeper.end(SafetyResult.made_here(Action.ABORT, "emergency-stop", body["reason"]))
 
     async def collect_metrics(self) -> HardwareMetrics:
         """Every reading that the service has, of the nodes asked about or of all."""

@@ -102,7 +102,7 @@ export function addLeaseRoutes(app: App, parts: AppParts): void {
       const isDurable = await written;
       if (writing.get(id) === written) {
         writing.delete(id);
-        if (!isDurable) supervisor.submit({ kind: 'release-asked', leaseId: id, identity });
+        if (!isDurable) supervisor.submit({ kind: 'release-asked', leaseId: id, identity, isUntold: true });
       }
       if (!isDurable) {
         const detail = `Cannot ${deed}: the journal has not taken it within ${RECORD_DEADLINE_MS / 1000} s, so it is given back`;
