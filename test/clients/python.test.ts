@@ -16,8 +16,12 @@ function lacksPython(): string | false {
 
 t.test('the Python client passes its tests', { skip: lacksPython(), timeout: 400_000 }, async (t) => {
   const cwd = join(process.cwd(), 'clients/python');
-  const python = spawn('python3', ['-m', 'unittest', '-v'], { cwd, stdio: ['ignore', 'ignore', 'pipe'] });
-  t.teardown(() => python.kill('SIGKILL'));
+  const stdio = ['ignore', 'ignore', 'pipe'] as const;
+  const python = spawn('python3', ['-m', 'unittest', '-v'], { cwd, stdio: [...stdio], detached: true });
+  // With the services that it started, should it be broken off.
+  t.teardown(() => {
+    if (python.exitCode === null && python.pid !== undefined) process.kill(-python.pid, 'SIGKILL');
+  });
   let report = '';
   python.stderr.setEncoding('utf8').on('data', (text: string) => (report += text));
   const [code] = await once(python, 'exit');
