@@ -13,7 +13,7 @@ import {
 } from '../domain/reading.ts';
 import type { RowIdentity } from './gpu-identity.ts';
 import { leastOf } from './node-samples.ts';
-import { printable } from './nvidia-smi-card.ts';
+import { HARDWARE_POWER_BRAKE, HARDWARE_THERMAL_SLOWDOWN, hardwareThrottle, printable } from './nvidia-smi-card.ts';
 import { blankCause, blankCountCause } from './sentinels.ts';
 import type { GpuExporter, GpuSeries } from './series-rows.ts';
 
@@ -46,10 +46,6 @@ export interface CardAnswer {
   readonly throttle: string | null;
   readonly notes: readonly string[];
 }
-
-/** Bits of NVML's clock event reasons. The others (idle, power cap, software slowdown) are normal under load. */
-const HARDWARE_THERMAL_SLOWDOWN = 0x40;
-const HARDWARE_POWER_BRAKE = 0x80;
 
 /** Chips that share the machine's memory: where they tell none, the system's is theirs. Grace Hopper is not one. */
 const UNIFIED_MEMORY = /\b(GB10|Jetson|Orin|Thor|Xavier|Tegra)\b/i;
@@ -278,20 +274,17 @@ function limitsOf(id: string, rows: readonly GpuRow[]): HardwareLimits | null {
 }
 
 function throttleReason(rows: readonly GpuRow[]): string | null {
-  const hasBit = (bit: number): boolean =>
-    rows.some((row) => {
-      const value = rowValue(row);
-      if (!value.ok || !Number.isSafeInteger(value.value) || value.value < 0) return false;
-      if (row.series.is === 'hw-thermal-flag') return bit === HARDWARE_THERMAL_SLOWDOWN && value.value === 1;
-      if (row.series.is === 'hw-power-brake-flag') return bit === HARDWARE_POWER_BRAKE && value.value === 1;
-      // Both bits lie in the last byte; the mask may be wider than 32 bits.
-      return ((value.value % 256) & bit) !== 0;
-    });
-  const reasons = [
-    ...(hasBit(HARDWARE_THERMAL_SLOWDOWN) ? ['HW thermal slowdown'] : []),
-    ...(hasBit(HARDWARE_POWER_BRAKE) ? ['HW power brake'] : []),
-  ];
-  return reasons.length === 0 ? null : `${reasons.join(' and ')} (${rows[0]?.exporter.exporter} clock event reasons)`;
+  const throttle = hardwareThrottle(rows.reduce((bits, row) => bits | throttleBits(row), 0));
+  return throttle === null ? null : `${throttle} (${rows[0]?.exporter.exporter} clock event reasons)`;
+}
+
+function throttleBits(row: GpuRow): number {
+  const value = rowValue(row);
+  if (!value.ok || !Number.isSafeInteger(value.value) || value.value < 0) return 0;
+  if (row.series.is === 'hw-thermal-flag') return value.value === 1 ? HARDWARE_THERMAL_SLOWDOWN : 0;
+  if (row.series.is === 'hw-power-brake-flag') return value.value === 1 ? HARDWARE_POWER_BRAKE : 0;
+  // The mask may be wider than the 32 bits that `&` sees.
+  return value.value % 256;
 }
 
 /**

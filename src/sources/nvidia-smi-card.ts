@@ -254,17 +254,21 @@ function powerLimits(row: Row): HardwareLimits {
 }
 
 /** Bits of NVML's clock event reasons. The others (idle, power cap, software slowdown) are normal under load. */
-const HARDWARE_THERMAL_SLOWDOWN = 0x40;
-const HARDWARE_POWER_BRAKE = 0x80;
+export const HARDWARE_THERMAL_SLOWDOWN = 0x40;
+export const HARDWARE_POWER_BRAKE = 0x80;
+
+/** Which of the two are set, in words; `null` where neither is. The mask has 64 bits, and both of ours lie in its last byte. */
+export function hardwareThrottle(lastByte: number): string | null {
+  const reasons = [
+    ...(lastByte & HARDWARE_THERMAL_SLOWDOWN ? ['HW thermal slowdown'] : []),
+    ...(lastByte & HARDWARE_POWER_BRAKE ? ['HW power brake'] : []),
+  ];
+  return reasons.length === 0 ? null : reasons.join(' and ');
+}
 
 function throttleReason({ text }: Cell): string | undefined {
-  // The mask has 64 bits; both of ours lie in the last two digits.
   const lastByte = /^0x[0-9a-f]{0,14}([0-9a-f]{2})$/i.exec(text)?.[1];
   if (lastByte === undefined) return undefined;
-  const bits = Number.parseInt(lastByte, 16);
-  const reasons = [
-    ...(bits & HARDWARE_THERMAL_SLOWDOWN ? ['HW thermal slowdown'] : []),
-    ...(bits & HARDWARE_POWER_BRAKE ? ['HW power brake'] : []),
-  ];
-  return reasons.length === 0 ? undefined : `${reasons.join(' and ')} (clock event reasons ${text})`;
+  const throttle = hardwareThrottle(Number.parseInt(lastByte, 16));
+  return throttle === null ? undefined : `${throttle} (clock event reasons ${text})`;
 }
