@@ -2,8 +2,11 @@
 // rig. Exporters come and go with what finds them, so the rest of the service asks for the sources anew at each round.
 import { type Clock, withDeadline } from './clock.ts';
 import { type Config, isNodeName, processEnvironment } from './config.ts';
+import type { ClusterMachine } from './domain/cluster.ts';
 import type { Listing } from './domain/events.ts';
 import type { SafetySettings } from './domain/settings.ts';
+import { createNodeObjectSource } from './kubernetes/cluster-node.ts';
+import type { ExporterFinder } from './kubernetes/exporter-finder.ts';
 import { type Credentials, createCredentials } from './sources/credentials.ts';
 import { Discovery } from './sources/discovery.ts';
 import { createExporter } from './sources/exporter.ts';
@@ -40,6 +43,8 @@ export interface SourceParts {
   readonly clock: Clock;
   /** Where /proc and /sys are found. */
   readonly root: string;
+  /** Finds exporters among a cluster's pods; `null` where nobody does. */
+  readonly finder: ExporterFinder | null;
 }
 
 /** The first lists must be there before the first round, or that round would judge half a cluster; but not for ever. */
@@ -86,17 +91,18 @@ function localSources({ config, settings, clock, root }: SourceParts): Source[] 
 
 /** This machine, and every exporter that is configured or found. */
 function exporterSet(parts: SourceParts, getter: HttpGetter, credentials: Credentials | null): SourceSet {
-  const { config, settings, clock } = parts;
+  const { config, settings, clock, finder } = parts;
   const local = localSources(parts);
   const discovery = new Discovery({
     clock,
     settings: { ...config.discovery, nodes: config.nodes },
     get: getter.get,
     credentials,
-    kubernetes: null,
+    kubernetes: finder,
     isNodeName,
   });
   const exporters = new Map<string, Source>();
+  const nodeObjects = new Map<string, Source>();
   const keyOf = ({ node, url }: Target): string => `${node} ${url}`;
   let taken = discovery.current();
   let all: readonly Source[] = [];
@@ -112,7 +118,13 @@ function exporterSet(parts: SourceParts, getter: HttpGetter, credentials: Creden
     for (const [key, target] of targets) {
       if (!exporters.has(key)) exporters.set(key, exporterOf(target));
     }
-    all = [...local, ...exporters.values()];
+    for (const name of nodeObjects.keys()) if (!taken.nodes.includes(name)) nodeObjects.delete(name);
+    for (const node of taken.nodes) {
+      if (finder?.node(node) && !nodeObjects.has(node)) {
+        nodeObjects.set(node, createNodeObjectSource({ node, clock, lookUp: finder.node }));
+      }
+    }
+    all = [...local, ...exporters.values(), ...nodeObjects.values()];
   };
   const exporterOf = ({ node, url, origin }: Target): Source =>
     createExporter({
@@ -138,12 +150,23 @@ function exporterSet(parts: SourceParts, getter: HttpGetter, credentials: Creden
       ...watchedBy(all, [...taken.nodes, ...(local.length > 0 ? [settings.localNode] : [])]),
       problems: taken.problems,
       unread: taken.unread,
+      ...(finder && { machines: machinesOf(taken.nodes, finder) }),
     }),
     async close() {
       await Promise.allSettled(all.map((source) => source.close()));
       getter.close();
     },
   };
+}
+
+/** What the cluster says of the nodes that it was found to have. */
+function machinesOf(nodes: readonly string[], finder: ExporterFinder): ReadonlyMap<string, ClusterMachine> {
+  return new Map(
+    nodes.flatMap((name) => {
+      const machine = finder.node(name);
+      return machine ? [[name, { isReady: machine.isReady, bootId: machine.bootId }] as const] : [];
+    }),
+  );
 }
 
 /** The targets of a Prometheus server. */

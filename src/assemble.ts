@@ -8,11 +8,11 @@ import { createDrill } from './actuators/drill.ts';
 import { GpuProcesses } from './actuators/gpu-processes.ts';
 import { createLocalProcesses } from './actuators/local-processes.ts';
 import { createProcessTable, type ProcessTable } from './actuators/process-table.ts';
+import { clusterPlaceOf, type JoinedCluster, joinCluster, MEMBER_KEY, memberRecord } from './assemble-cluster.ts';
 import { openSources, type SourceSet } from './assemble-sources.ts';
 import { type Clock, systemClock, withDeadline } from './clock.ts';
-import { type Config, notReadYet, processEnvironment, readBootId } from './config.ts';
+import { type Config, processEnvironment, readBootId } from './config.ts';
 import { type Restored, restoreState } from './domain/durable.ts';
-import type { Answer } from './domain/events.ts';
 import { type GpuProcess, targetOf } from './domain/lease.ts';
 import type { SafetySettings } from './domain/settings.ts';
 import type { SafetyState } from './domain/state.ts';
@@ -44,6 +44,8 @@ export interface Assembled {
   runDrill(order: StopOrder): Promise<readonly StopEntry[]>;
   /** What computes on this machine's GPUs, by the last look. */
   gpuProcesses(): readonly GpuProcess[];
+  /** This process's place in a cluster; `null` where none is configured. */
+  readonly cluster: JoinedCluster | null;
   /** Stops watching; what runs goes on running, and the latch stays on disk. */
   close(): Promise<void>;
 }
@@ -67,6 +69,8 @@ export interface AssembleOptions {
 const INVENTORY_TIMEOUT_MS = 3_000;
 /** The list of processes on GPUs is for showing: it must be done, or given up, long before the next tick. */
 const GPU_PROCESSES_TIMEOUT_MS = 3_000;
+/** Leases are written and the leadership given back; a server that is away is left to find out by itself. */
+const CLUSTER_CLOSE_MS = 5_000;
 /** The journal's last writes may take this long at shutdown. */
 const JOURNAL_CLOSE_MS = 2_000;
 
@@ -74,8 +78,8 @@ const JOURNAL_CLOSE_MS = 2_000;
 export async function assemble(config: Config, options: AssembleOptions): Promise<AssembleOutcome> {
   const { log, clock = systemClock, root = '/' } = options;
   const refuse = (message: string): AssembleOutcome => ({ kind: 'refused', exitCode: 1, message });
-  const unread = notReadYet(config);
-  if (unread !== null) return refuse(unread);
+  const found = clusterPlaceOf(config, root);
+  if (found.kind === 'refused') return refuse(found.detail);
   const opened = await openStateFolder({ folder: config.stateDir, clock });
   if (opened.kind !== 'open') return refuse(opened.detail);
   const { stateFolder } = opened;
@@ -99,11 +103,25 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   const { journal } = journalOpened;
   const settings: SafetySettings = { ...config.settings, instance: randomUUID(), bootId: readBootId(root) };
   const moment = { ...clock.now(), id: randomUUID() };
-  const restored = restoreState(settings, replayedMap(journalOpened), moment);
-  const sources = await openSources({ config, settings, clock, root });
+  const replayed = replayedMap(journalOpened);
+  const restored = restoreState(settings, replayed, moment);
+  let supervisor: Supervisor;
+  const cluster =
+    found.kind === 'cluster'
+      ? joinCluster({
+          config,
+          settings,
+          clock,
+          log,
+          place: found.place,
+          earlier: replayed.get(MEMBER_KEY),
+          state: () => supervisor.state,
+          tell: (event) => supervisor.submitSoon(event),
+        })
+      : null;
+  const sources = await openSources({ config, settings, clock, root, finder: cluster?.member.finder ?? null });
   const { simulation } = sources;
   const processTable = createProcessTable({ clock });
-  let supervisor: Supervisor;
   const liveTargets = () => [...supervisor.state.leases.values()].map(targetOf);
   const localProcesses = createLocalProcesses({
     node: settings.localNode,
@@ -111,7 +129,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     table: processTable,
     targets: liveTargets,
   });
-  const actuators: readonly Actuator[] = [localProcesses];
+  const actuators: readonly Actuator[] = [localProcesses, ...(cluster ? [cluster.member.actuator] : [])];
   const drill = createDrill({ clock, actuators });
   const monitor = new Monitor({
     clock,
@@ -121,6 +139,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     fastIntervalMs: settings.fastIntervalMs,
     inventory: async () => {
       await Promise.all([
+        cluster?.member.refresh(),
         takeListing(supervisor, sources),
         takeInventory(supervisor, actuators, clock, unconfiguredKubernetes(config, root)),
       ]);
@@ -128,7 +147,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   });
   supervisor = new Supervisor(restored.state, {
     clock,
-    journal,
+    journal: cluster?.recordIn(journal) ?? journal,
     actuators,
     log,
     lookAgain: (nodes, deadlineMs) => monitor.lookAgain(nodes, deadlineMs),
@@ -142,7 +161,15 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   // Who must report before a stop is verified is known before anything can trip.
   const unasked = actuators.map(({ name }) => ({ name, available: false, detail: 'it has not been asked yet' }));
   supervisor.submit({ kind: 'inventoried', actuators: unasked, workloads: [], seesPods: false });
+  if (cluster) supervisor.subscribe((message) => cluster.member.hear(message));
   await takeOver(supervisor, journal, journalOpened, restored);
+  if (cluster) {
+    // What was reset elsewhere while this process was down must not be stopped again.
+    await cluster.member.start();
+    await journal.append({ set: { [MEMBER_KEY]: memberRecord(settings) }, why: 'stands for election in its cluster' });
+  }
+  supervisor.submit({ kind: 'started' });
+  cluster?.member.lead();
   if (simulation) obeyStops(supervisor, simulation);
   const computeApps = new ComputeApps({ clock, env: processEnvironment });
   const gpuProcesses = new GpuProcesses({
@@ -171,11 +198,13 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     isFirstStart: journalOpened.kind === 'first-start',
     runDrill: (order) => runDrill(drill, order),
     gpuProcesses: () => gpuProcesses.list,
+    cluster,
     close: async () => {
       await monitor.stop();
       computeApps.close();
       await supervisor.close();
       await Promise.allSettled([sources, ...actuators].map((part) => part.close()));
+      if (cluster) await withDeadline(clock, CLUSTER_CLOSE_MS, cluster.close());
       await withDeadline(clock, JOURNAL_CLOSE_MS, journal.close());
       await stateFolder.close();
     },
@@ -227,7 +256,6 @@ async function takeOver(
     const outcome = await journal.append({ set: restored.set, delete: restored.delete, why: 'taken over at start' });
     if (!outcome.ok) supervisor.submit({ kind: 'journal-reported', ok: false, detail: outcome.detail });
   }
-  supervisor.submit({ kind: 'started' });
 }
 
 /** A rig's pretended load stops when its workloads do, as real load would. */
@@ -260,7 +288,8 @@ async function takeListing(supervisor: Supervisor, sources: SourceSet): Promise<
   submitListing(supervisor, sources);
 }
 
-function submitListing(supervisor: Supervisor, sources: SourceSet): void {
+/** What is to be watched goes through the door. */
+export function submitListing(supervisor: Supervisor, sources: SourceSet): void {
   const listing = sources.listing();
   if (listing) supervisor.submitSoon({ kind: 'nodes-listed', listing });
 }
@@ -280,7 +309,7 @@ async function takeInventory(
         detail: `its inventory broke off: ${String(error)}`,
         workloads: [],
       }));
-      return { name: actuator.name, ...inventory };
+      return { name: actuator.name, seesPods: false, ...inventory };
     }),
   );
   const states = inventories.map(({ name, available, detail }) => ({ name: String(name), available, detail }));
@@ -289,12 +318,12 @@ async function takeInventory(
     kind: 'inventoried',
     actuators: states,
     workloads: inventories.flatMap((inventory) => inventory.workloads),
-    seesPods: false,
+    seesPods: inventories.some((inventory) => inventory.seesPods),
   });
 }
 
 /** Signs of a k3s on this machine that nobody configured: its pods would go on after a stop. */
-function unconfiguredKubernetes(config: Config, root: string): string | null {
+export function unconfiguredKubernetes(config: Config, root: string): string | null {
   if (config.kubernetes.enabled !== 'auto' || config.kubernetes.kubeconfig !== null) return null;
   const sign = ['run/k3s', 'etc/rancher/k3s/k3s.yaml'].map((path) => join(root, path)).find((path) => existsSync(path));
   if (!sign) return null;
@@ -308,47 +337,4 @@ async function runDrill(drill: Actuator, order: StopOrder): Promise<readonly Sto
   let entries: readonly StopEntry[] = [];
   await drill.stop(order, (progress) => (entries = progress.entries), new AbortController().signal);
   return entries;
-}
-
-/** What one preflight of this machine says, without a service: two looks, a second apart, and one question. */
-export async function judgeOnce(
-  config: Config,
-  options: { readonly clock?: Clock; readonly root?: string } = {},
-): Promise<{ readonly answer: Answer; readonly state: SafetyState; readonly nowMs: number }> {
-  const { clock = systemClock, root = '/' } = options;
-  const settings: SafetySettings = { ...config.settings, instance: randomUUID(), bootId: readBootId(root) };
-  const { state } = restoreState(settings, new Map(), { ...clock.now(), id: randomUUID() });
-  const sources = await openSources({ config, settings, clock, root });
-  const silent: Log = { fatal: () => undefined, error: () => undefined, warn: () => undefined, info: () => undefined };
-  const supervisor: Supervisor = new Supervisor(state, {
-    clock,
-    journal: { append: async () => ({ ok: true }) },
-    actuators: [],
-    log: silent,
-    lookAgain: () => undefined,
-    onBroken: (error) => {
-      throw error;
-    },
-  });
-  const monitor = new Monitor({
-    clock,
-    sources: () => sources.sources(),
-    supervisor: () => supervisor,
-    intervalMs: settings.intervalMs,
-    fastIntervalMs: settings.fastIntervalMs,
-    inventory: async () => undefined,
-  });
-  const unconfigured = unconfiguredKubernetes(config, root);
-  const actuators = unconfigured ? [{ name: 'kubernetes', available: false, detail: unconfigured }] : [];
-  supervisor.submit({ kind: 'inventoried', actuators, workloads: [], seesPods: false });
-  submitListing(supervisor, sources);
-  supervisor.submit({ kind: 'observed', why: 'tick', reports: await monitor.observeNow(null) });
-  await clock.sleep(1_000);
-  const reports = await monitor.observeNow(null);
-  // A Prometheus server tells by its answer which targets there are.
-  submitListing(supervisor, sources);
-  const request = { intensity: null, nodes: null, constraints: null, constraintKeys: [] };
-  const { answer } = supervisor.submit({ kind: 'preflight-asked', request, reports });
-  await Promise.allSettled([supervisor.close(), sources.close()]);
-  return { answer, state: supervisor.state, nowMs: clock.now().elapsedMs };
 }

@@ -133,7 +133,12 @@ function reportMissing(layers: Layers, path: ConfigPath, rule: string): void {
 
 /** The source against what it reads, and what is found against what may be read. */
 export function checkSources(layers: Layers, config: Config, warnings: string[]): void {
-  const { source, kubernetes, simulated, discovery, nodes } = config;
+  const { source, kubernetes, simulated, discovery, nodes, auth } = config;
+  if (kubernetes.enabled === false) {
+    const rule = 'needs the cluster that kubernetes.enabled: false leaves alone';
+    if (discovery.kubernetes) layers.report(['discovery', 'kubernetes'], true, rule);
+    if (auth.kubernetes) layers.report(['auth', 'kubernetes'], true, rule);
+  }
   const actsOnPods = kubernetes.enabled === true || (kubernetes.enabled === 'auto' && kubernetes.kubeconfig !== null);
   if (source === 'simulated' && actsOnPods && !simulated.actOnRealWorkloads) {
     layers.report(

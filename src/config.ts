@@ -17,7 +17,6 @@ export { type ConfigFlags, type ConfigProblem, closest, ENVIRONMENT_VARIABLES } 
 export { isNodeName } from './config-rules.ts';
 export type { LogLevel, Role, SourceName } from './config-schema.ts';
 export type { Config, ConfiguredNode } from './config-types.ts';
-export { notReadYet } from './config-unread.ts';
 
 export interface ConfigOrigin {
   /** Path of the file; `null` reads none; left out, `VSF_SAFETY_CONFIG` names it, if anything does. */

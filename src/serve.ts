@@ -30,7 +30,7 @@ export function createLogger(level: Config['logLevel']): Logger {
 
 /** The routes over assembled parts, listening nowhere yet. */
 export function appOf(assembled: Assembled, log: Logger): App {
-  const { config, supervisor, monitor, clock, instance, journal, processTable, simulation } = assembled;
+  const { config, supervisor, monitor, clock, instance, journal, processTable, simulation, cluster } = assembled;
   return buildApp({
     config,
     supervisor,
@@ -43,6 +43,8 @@ export function appOf(assembled: Assembled, log: Logger): App {
     verifyProcessGroup: ({ pgid, leaseId }) => verifyProcessGroup({ pgid, leaseId, table: processTable }),
     runDrill: assembled.runDrill,
     gpuProcesses: assembled.gpuProcesses,
+    ...(cluster && { cluster: cluster.member }),
+    ...(cluster?.reviewToken && { reviewToken: cluster.reviewToken }),
     simulation,
     log,
   });

@@ -11,7 +11,18 @@ export interface Actuator {
    * and goes on looking and stopping until `withdrawn` is aborted (the reset). Never rejects.
    */
   stop(order: StopOrder, report: (progress: StopProgress) => void, withdrawn: AbortSignal): Promise<void>;
+  /**
+   * What `stop` would do under an order, by a look of its own that ends before `deadlineMs`; touches nothing. Left out
+   * where the inventory tells all of it.
+   */
+  preview?(order: StopOrder, deadlineMs: number): Promise<Preview>;
   close(): Promise<void>;
+}
+
+export interface Preview {
+  /** Why something may be missing from the list; `null`: nothing is. */
+  readonly failure: string | null;
+  readonly entries: readonly StopEntry[];
 }
 
 export interface Inventory {
@@ -19,6 +30,8 @@ export interface Inventory {
   readonly available: boolean;
   readonly detail: string;
   readonly workloads: readonly LiveWorkload[];
+  /** Pods were listed, so that "no pod there" means no pod there. */
+  readonly seesPods?: boolean;
 }
 
 export interface StopProgress {

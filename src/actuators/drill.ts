@@ -9,7 +9,7 @@ import type { Actuator, Inventory, StopProgress } from './actuator.ts';
 const INVENTORY_TIMEOUT_MS = 3000;
 
 /** Which workloads are live, as far as a drill asks an actuator. */
-export type InventoryOf = Pick<Actuator, 'name' | 'inventory'>;
+export type InventoryOf = Pick<Actuator, 'name' | 'inventory' | 'preview'>;
 
 /** A drill over the inventories of `actuators`. Its `stop` ends as soon as the list is whole. */
 export function createDrill({
@@ -26,10 +26,27 @@ export function createDrill({
     return { available: false, detail, workloads: [] };
   }
 
+  async function preview(
+    name: string,
+    look: NonNullable<Actuator['preview']>,
+    order: StopOrder,
+    startedMs: number,
+  ): Promise<StopEntry[]> {
+    const answer = await withDeadline(clock, INVENTORY_TIMEOUT_MS, look(order, startedMs + INVENTORY_TIMEOUT_MS));
+    const tookMs = Math.round(clock.now().elapsedMs - startedMs);
+    if (answer === TIMED_OUT) {
+      const detail = `Cannot list what ${name} would stop: no answer within ${INVENTORY_TIMEOUT_MS} ms`;
+      return [notAsked(name, detail, tookMs)];
+    }
+    const entries = answer.entries.map((entry) => ({ ...entry, tookMs }));
+    return answer.failure === null ? entries : [...entries, notAsked(name, answer.failure, tookMs)];
+  }
+
   async function stop(order: StopOrder, report: (progress: StopProgress) => void): Promise<void> {
     const startedMs = clock.now().elapsedMs;
     const perActuator = await Promise.all(
       actuators.map(async (actuator): Promise<StopEntry[]> => {
+        if (actuator.preview) return preview(actuator.name, actuator.preview, order, startedMs);
         const { available, detail, workloads } = await ask(actuator, startedMs + INVENTORY_TIMEOUT_MS);
         const tookMs = Math.round(clock.now().elapsedMs - startedMs);
         const found = workloads.filter((workload) => isCovered(order, workload));
@@ -60,7 +77,7 @@ export function createDrill({
 function isCovered(order: StopOrder, workload: LiveWorkload): boolean {
   if (order.targets.some((target) => target.leaseId === workload.leaseId)) return true;
   if (order.what === 'leases') return false;
-  return order.scope.kind === 'all' || order.scope.nodes.includes(workload.node);
+  return order.scope.kind === 'all' || (workload.node !== null && order.scope.nodes.includes(workload.node));
 }
 
 function wouldStop(order: StopOrder, { kind, node, name, leaseId }: LiveWorkload, tookMs: number): StopEntry {
@@ -70,7 +87,7 @@ function wouldStop(order: StopOrder, { kind, node, name, leaseId }: LiveWorkload
     actuator: 'drill',
     kind,
     name: kind === 'process-group' ? number : name,
-    node,
+    ...(node === null ? {} : { node }),
     ...(leaseId === undefined ? {} : { leaseId }),
     state: 'would-stop',
     how: kind === 'process-group' ? 'SIGTERM, SIGKILL' : 'delete, grace 1 s',

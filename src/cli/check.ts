@@ -1,9 +1,9 @@
 // `vsf-safety check`: one preflight without a running service, of this machine or of all that a configuration names. Where
 // it is not safe because nothing tells a reading, it says what was looked for and where, and which lines of configuration
 // would excuse the absence. Of a cluster it shows the worst first, and not all of it.
-import { judgeOnce } from '../assemble.ts';
+import { type ClusterSeen, judgeOnce } from '../assemble-once.ts';
 import { systemClock } from '../clock.ts';
-import { type Config, notReadYet } from '../config.ts';
+import type { Config } from '../config.ts';
 import { type Conflict, limitConflicts } from '../domain/conflicts.ts';
 import { requirementOf } from '../domain/expected-readings.ts';
 import type { MissingCause } from '../domain/reading.ts';
@@ -47,6 +47,8 @@ interface Judged {
   readonly conflicts: readonly Conflict[];
   /** What is wrong with lists of targets. */
   readonly discovery: readonly { readonly origin: string; readonly detail: string }[];
+  /** The cluster whose workloads a service would stop; `null` where none is configured. */
+  readonly cluster: ClusterSeen | null;
 }
 
 export const command: Command = {
@@ -58,8 +60,6 @@ export const command: Command = {
       json: { type: 'boolean' },
     });
     const { config, warnings } = loadFor({ config: values.config, source: values.source }, io);
-    const unread = notReadYet(config);
-    if (unread !== null) throw new CommandFailed(unread);
     const judged = await judge(config);
     if (values.json) {
       const waivers = waiverLines(judged.nodes, config);
@@ -75,7 +75,9 @@ export const command: Command = {
 };
 
 async function judge(config: Config): Promise<Judged> {
-  const { answer, state, nowMs } = await judgeOnce(config);
+  const judged = await judgeOnce(config);
+  if (!judged.ok) throw new CommandFailed(judged.detail);
+  const { answer, state, nowMs, cluster } = judged;
   if (answer.kind !== 'judged') throw new CommandFailed(`Cannot judge what was read: the answer was ${answer.kind}`);
   const now = { elapsedMs: nowMs, wallMs: systemClock.now().wallMs };
   const sources = [...state.nodes.values()].flatMap(({ watch: { node, sources: own } }) =>
@@ -87,11 +89,12 @@ async function judge(config: Config): Promise<Judged> {
     notes: sources,
     conflicts: limitConflicts(state),
     discovery: state.finders.problems,
+    cluster,
   };
 }
 
 function checkLines(judged: Judged, waivers: readonly string[], paint: Paint): string[] {
-  const { result, nodes, notes, conflicts, discovery } = judged;
+  const { result, nodes, notes, conflicts, discovery, cluster } = judged;
   const verdict = result.safe ? paint('SAFE', 'green') : paint('NOT SAFE', 'red');
   const simulated = result.simulated ? `  ${paint('SIMULATED: no hardware was read', 'yellow')}` : '';
   const section = (title: string, lines: readonly string[]): string[] =>
@@ -126,6 +129,7 @@ function checkLines(judged: Judged, waivers: readonly string[], paint: Paint): s
     ...(nodes.length > shown.length
       ? ['', `${nodes.length - shown.length} more nodes, none of them worse: --json shows all`]
       : []),
+    ...section('Cluster', clusterLines(cluster)),
     ...section('Unprotected', unprotected),
     ...section('Limits against the hardware', [
       ...conflicts
@@ -207,6 +211,31 @@ function summaryOf(nodes: readonly NodeStatus[], actions: ReadonlyMap<string, Ac
 /** Among many each node has its own action. */
 function headlineOf({ node, profile }: NodeStatus, actions: ReadonlyMap<string, Action> | null): string {
   return actions ? `${actions.get(node) ?? 'PROCEED'}, profile ${profile}` : `profile ${profile}`;
+}
+
+/** Whether the cluster would let a stop do what it must. */
+function clusterLines(cluster: ClusterSeen | null): readonly string[] {
+  if (!cluster) return [];
+  const { facts, denyRule, inventory } = cluster;
+  const rule: Record<ClusterSeen['denyRule'], string> = {
+    armed: 'armed: labelled pods are refused',
+    disarmed: 'installed, disarmed',
+    absent: 'not installed: after a stop nothing but sweeping keeps controllers from making pods again',
+    unknown: 'could not be read',
+  };
+  return [
+    `  - ${facts.server}: ${inventory.available ? inventory.detail : `not available: ${inventory.detail}`}`,
+    `  - deny rule vsf-estop: ${rule[denyRule]}`,
+    ...upTo(
+      MOST_SHOWN,
+      facts.missingRights.map((right) => `  - missing, and a stop needs it: ${right}`),
+    ),
+    ...upTo(
+      MOST_SHOWN,
+      facts.missingOptionalRights.map((right) => `  - missing: ${right}`),
+    ),
+    ...facts.failingGroups.map(({ groupVersion, detail }) => `  - ${groupVersion} could not be looked at: ${detail}`),
+  ];
 }
 
 /** The first, and how many more. */

@@ -1,6 +1,6 @@
 // `vsf-safety config check FILE`: every fault of a file with its line, without starting anything. The file is judged by
 // itself; what the environment of some service adds to it is not known here.
-import { type Config, explainProblems, loadConfig, notReadYet } from '../config.ts';
+import { type Config, explainProblems, loadConfig } from '../config.ts';
 import { type Command, CommandFailed, EXIT, readArguments } from './io.ts';
 import { limitText, paintFor, tableOf, writeJson, writeLines } from './layout.ts';
 
@@ -32,8 +32,7 @@ export const command: Command = {
       throw new CommandFailed(`There is no "config ${action}", only "config check FILE"`, EXIT.usage);
     if (file === undefined) throw new CommandFailed('FILE is missing: config check FILE', EXIT.usage);
     const loaded = loadConfig({ file, env: {}, hostname: io.hostname, homeDir: io.homeDir });
-    const unread = loaded.ok ? notReadYet(loaded.config) : null;
-    const warnings = loaded.ok ? [...loaded.warnings, ...(unread === null ? [] : [unread])] : [];
+    const warnings = loaded.ok ? loaded.warnings : [];
     if (values.json) {
       const problems = loaded.ok ? [] : loaded.problems;
       writeJson(io.stdout, { ok: loaded.ok, problems, warnings });

@@ -93,7 +93,7 @@ function statusLines(status: Status, url: string, paint: Paint): string[] {
     ),
     ...section(
       'Without a lease',
-      status.unleased.map(({ kind, name, node, gpu = '', memoryMiB }) => [
+      status.unleased.map(({ kind, name, node = '-', gpu = '', memoryMiB }) => [
         kind,
         name,
         node,

@@ -165,7 +165,7 @@ function sectionsOf(status: Status, paint: Paint): Section[] {
     ),
     ...section(
       'Without a lease',
-      unleased.map(({ kind, name, node, gpu = '' }) => [kind, name, node, gpu]),
+      unleased.map(({ kind, name, node = '-', gpu = '' }) => [kind, name, node, gpu]),
     ),
     ...(nodes.length < 2
       ? []

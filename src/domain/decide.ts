@@ -1,9 +1,11 @@
 // THE DOOR. Everything that happens goes through this one pure function: state and event in, new state, answer and
 // effects out. It looks at the clock, gives each event to its steps, and asserts the invariants before it lets go.
 import { tellClockSkew } from './clock-skew.ts';
+import { adoptTrips, resetElsewhere, takeCluster, takeOverLeases } from './cluster-steps.ts';
 import { cardTemperatureC } from './constraints.ts';
 import type { Answer, Effect, Moment, SafetyEvent } from './events.ts';
 import { forget } from './forgetting.ts';
+import { isWithin } from './interlock.ts';
 import { invariant, unreachable } from './invariant.ts';
 import { isLive } from './lease-places.ts';
 import {
@@ -12,6 +14,7 @@ import {
   askRelease,
   askRenewal,
   lapseLeases,
+  leaseDueMs,
   NOTHING_READ,
   reviveLeases,
   serviceFindings,
@@ -35,6 +38,7 @@ import {
 } from './trip-steps.ts';
 import { compose, standingFindings } from './verdicts.ts';
 
+export { leaseElsewhere } from './cluster-steps.ts';
 export { resultForLease } from './verdicts.ts';
 
 export interface Decision {
@@ -129,6 +133,27 @@ function handle(step: Step, event: SafetyEvent): Answer {
       return { kind: 'none' };
     case 'journal-reported':
       return takeJournal(step, event.ok, event.detail);
+    case 'cluster-tripped':
+      adoptTrips(step, event.trips);
+      publishIfChanged(step);
+      return { kind: 'none' };
+    case 'cluster-reset':
+      resetElsewhere(step, event);
+      judgeAndTrip(step, [...step.state.nodes.keys()]);
+      publishIfChanged(step);
+      return { kind: 'none' };
+    case 'cluster-reported':
+      takeCluster(step, event.cluster);
+      publishIfChanged(step);
+      return { kind: 'none' };
+    case 'leases-taken-over':
+      takeOverLeases(step, event.leases);
+      return { kind: 'none' };
+    case 'restore-reported': {
+      const { tripId, by, message } = event;
+      step.tell({ name: 'restore', tripId, message, by }, 'warn');
+      return { kind: 'none' };
+    }
     case 'started':
       resumeStops(step);
       return { kind: 'none' };
@@ -157,8 +182,8 @@ function observe(
   }
   tellClockSkew(step, reports);
   if (why === 'tick') settleListing(step);
-  // The first evaluation after a start gives live leases their full TTL before anything is judged by them.
-  if (step.state.lastEvaluationAtMs === null) reviveLeases(step);
+  // The first evaluation that counts gives leases of before their full TTL, before anything is judged by them.
+  reviveLeases(step);
   const askedNames = new Set(asked);
   const isTouched = (name: string): boolean => byNode.has(name) || asked === null || askedNames.has(name);
   judgeAndTrip(
@@ -259,9 +284,7 @@ function publishIfChanged(step: Step): void {
 /** When the clock must be looked at next, monotonic; `null` when nothing is due. */
 export function nextWakeMs(state: SafetyState): number | null {
   let nextMs = Infinity;
-  for (const lease of state.leases.values()) {
-    nextMs = Math.min(nextMs, lease.expiresAtMs ?? Infinity, lease.endsAtMs ?? Infinity);
-  }
+  for (const lease of state.leases.values()) nextMs = Math.min(nextMs, leaseDueMs(state, lease) ?? Infinity);
   for (const active of state.trips.values()) nextMs = Math.min(nextMs, unverifiedAtMs(active) ?? Infinity);
   for (const node of state.nodes.values()) {
     for (const look of node.looks.values()) {
@@ -309,10 +332,12 @@ function nearestWarningC(node: NodeState): number {
 
 /** What must hold after every step; `docs/interlock.md` numbers them. */
 function checkInvariants(before: SafetyState, after: SafetyState, event: SafetyEvent, answer: Answer): void {
-  for (const id of before.trips.keys()) {
+  for (const [id, { scope }] of before.trips) {
     if (after.trips.has(id)) continue;
-    const isTakenOver = [...after.trips.values()].some((other) => other.scope.kind === 'all');
-    const isReset = event.kind === 'reset-requested' && event.tripId === id;
+    const isTakenOver = [...after.trips.values()].some((other) => isWithin(scope, other.scope));
+    const isReset =
+      (event.kind === 'reset-requested' && event.tripId === id && event.stage !== 'judge') ||
+      (event.kind === 'cluster-reset' && event.tripIds.includes(id));
     invariant(isReset || isTakenOver, `Trip ${id} ended without an operator's reset (I1)`);
   }
   for (const [id, lease] of after.leases) {
@@ -323,7 +348,8 @@ function checkInvariants(before: SafetyState, after: SafetyState, event: SafetyE
         !lease.nodes ||
         lease.nodes.some((node) => other.scope.kind === 'nodes' && other.scope.nodes.includes(node)),
     );
-    invariant(event.kind === 'lease-asked' && !isHeld, `Lease ${id} was granted while tripped (I2)`);
+    const isOurs = event.kind === 'lease-asked' || event.kind === 'leases-taken-over';
+    invariant(isOurs && !isHeld, `Lease ${id} was granted while tripped (I2)`);
   }
   invariant(after.epoch >= before.epoch, 'The epoch went back (I11)');
   const isTick = event.kind === 'observed' && event.why === 'tick';

@@ -39,8 +39,10 @@ export function initialState(settings: SafetySettings, moment: Moment): SafetySt
     inventory: { workloads: [], seesPods: false },
     actuators: new Map(),
     journal: { ok: true, detail: '' },
+    cluster: null,
     sequence: 0,
     startedAtMs: moment.elapsedMs,
+    boots: new Map(),
     lastTickAtMs: null,
     lastEvaluationAtMs: null,
     lastResult: null,
@@ -69,6 +71,7 @@ const isNumber = (value: unknown): value is number => typeof value === 'number' 
 /** Replays the journal's map into a state. Never throws; what cannot be read is named in `problems`. */
 export function restoreState(settings: SafetySettings, map: ReadonlyMap<string, unknown>, moment: Moment): Restored {
   let state = initialState(settings, moment);
+  state = { ...state, boots: bootsIn(map, settings, moment) };
   const set: Record<string, unknown> = {};
   const deleted: string[] = [];
   const problems: string[] = [];
@@ -142,6 +145,8 @@ export function restoreState(settings: SafetySettings, map: ReadonlyMap<string, 
         nodes.set(node, { ...nodeOf(node), blindCarryMs: value['forMs'] });
         return null;
       }
+      case 'member':
+        return isText(value['identity']) && isText(value['bootId']) ? null : 'is no member of a cluster';
       case 'boot':
         return isText(value['bootId']) && isNumber(value['startedWallMs']) ? null : 'is no boot';
       default:
@@ -175,6 +180,31 @@ export function restoreState(settings: SafetySettings, map: ReadonlyMap<string, 
   }
 }
 
+/** Graces of a cluster's nodes, each in that node's own boot. */
+function bootsIn(
+  map: ReadonlyMap<string, unknown>,
+  { bootGraceMs }: SafetySettings,
+  moment: Moment,
+): SafetyState['boots'] {
+  const boots = new Map<string, Pick<NodeState, 'graceBootId' | 'graceUntilMs'>>();
+  for (const [key, record] of map) {
+    if (!key.startsWith('boot/') || !isObject(record) || record['ofCluster'] !== true) continue;
+    const { bootId, startedWallMs } = record;
+    if (!isText(bootId) || !isNumber(startedWallMs)) continue;
+    boots.set(key.slice('boot/'.length), {
+      graceBootId: bootId,
+      graceUntilMs: graceEndMs(startedWallMs, bootGraceMs, moment),
+    });
+  }
+  return boots;
+}
+
+/** A wall clock that was set back must not stretch the grace beyond its length. */
+function graceEndMs(startedWallMs: number, bootGraceMs: number, moment: Moment): number {
+  const spentMs = Math.max(0, moment.wallMs - startedWallMs);
+  return moment.elapsedMs + Math.max(0, bootGraceMs - spentMs);
+}
+
 /** The boot grace is given once per boot of the node: a crash loop does not extend it. */
 function withBootGrace(
   state: SafetyState,
@@ -186,15 +216,19 @@ function withBootGrace(
   const names = new Set([...state.nodes.keys(), ...settings.nodes.keys()]);
   const nodes = new Map<string, NodeState>();
   for (const name of names) {
+    // Its own boot is remembered.
+    if (state.boots.has(name)) {
+      nodes.set(name, state.nodes.get(name) ?? newNode(state, name));
+      continue;
+    }
     const key = `boot/${name}`;
     const record = map.get(key);
     const isSame = isObject(record) && record['bootId'] === settings.bootId && isNumber(record['startedWallMs']);
     const startedWallMs = isSame ? Number(record['startedWallMs']) : moment.wallMs;
-    // A wall clock that was set back must not stretch the grace beyond its length.
-    const spentMs = Math.max(0, moment.wallMs - startedWallMs);
-    const graceUntilMs = moment.elapsedMs + Math.max(0, settings.bootGraceMs - spentMs);
+    const graceUntilMs = graceEndMs(startedWallMs, settings.bootGraceMs, moment);
     if (!isSame) set[key] = { bootId: settings.bootId, startedWallMs };
-    nodes.set(name, { ...(state.nodes.get(name) ?? newNode(state, name)), graceUntilMs });
+    const node = state.nodes.get(name) ?? newNode(state, name);
+    nodes.set(name, { ...node, graceUntilMs, graceBootId: settings.bootId });
   }
   return { ...state, nodes };
 }
@@ -220,6 +254,10 @@ function readTrip(value: Fields, moment: Moment): Trip | null {
   const fresh = { ...told, actuators, state: 'stopping' as const, settledAt: null };
   return { ...(value as unknown as Trip), atMs: moment.elapsedMs, report: fresh };
 }
+
+/** A lease as it was recorded, to go on from `moment`; `null` where `value` is none. */
+export const parseLease = (value: unknown, moment: Moment): Lease | null =>
+  isObject(value) ? readLease(value, moment) : null;
 
 function readLease(value: Fields, moment: Moment): Lease | null {
   const { id, workload, identity, nodes, intensity, ttlMs, maxDurationMs, processGroup, bootId, grantedWallMs } = value;

@@ -1,7 +1,8 @@
 // What can happen, what follows, and what is answered: the words at the one door.
+import type { ClusterMachine, ClusterState, LastReset } from './cluster.ts';
 import type { SafetyConstraints } from './constraints.ts';
 import type { WorstMargin } from './evaluate.ts';
-import type { StopReport, TripCause } from './interlock.ts';
+import type { CopiedTrip, StopReport, TripCause } from './interlock.ts';
 import type { EndedLease, Lease, LeaseOutcome } from './lease.ts';
 import type { SourceReport } from './reading.ts';
 import type { SafetyResult } from './result.ts';
@@ -41,6 +42,8 @@ export interface Listing {
   readonly problems: readonly { readonly origin: string; readonly detail: string }[];
   /** Lists that have not been read once since the start: nobody knows what they would name. */
   readonly unread: readonly string[];
+  /** What a cluster says of its nodes, by name; left out where none is asked. */
+  readonly machines?: ReadonlyMap<string, ClusterMachine>;
 }
 
 export type SafetyEvent =
@@ -93,6 +96,11 @@ export type SafetyEvent =
       readonly by: string;
       readonly acknowledgeUnverified: boolean;
       readonly reports: readonly SourceReport[];
+      /**
+       * In a cluster the reset is judged first, then written there, and only then carried out here: whatever else is
+       * wrong by then is a new trip's business. Left out: judged and carried out at once.
+       */
+      readonly stage?: 'judge' | 'commit';
     }
   | {
       readonly kind: 'forget-requested';
@@ -110,6 +118,21 @@ export type SafetyEvent =
   /** What is to be watched, where something finds it. */
   | { readonly kind: 'nodes-listed'; readonly listing: Listing }
   | { readonly kind: 'journal-reported'; readonly ok: boolean; readonly detail: string }
+  /** Trips of other processes, as the cluster's record holds them, under their own ids. */
+  | { readonly kind: 'cluster-tripped'; readonly trips: readonly CopiedTrip[] }
+  /** Another process reset these trips; `epoch` is the cluster's. */
+  | {
+      readonly kind: 'cluster-reset';
+      readonly epoch: number;
+      readonly tripIds: readonly string[];
+      readonly last: LastReset | null;
+    }
+  /** Who leads, and what is known of the cluster's record. */
+  | { readonly kind: 'cluster-reported'; readonly cluster: ClusterState }
+  /** This process leads from now on, and read the leases that the one before it wrote; in the journal's own form. */
+  | { readonly kind: 'leases-taken-over'; readonly leases: ReadonlyMap<string, unknown> }
+  /** A controller of the cluster was given back what a stop took, or why not. */
+  | { readonly kind: 'restore-reported'; readonly tripId: string; readonly by: string; readonly message: string }
   /** Once, after replay: trips that are still on are ordered again. */
   | { readonly kind: 'started' };
 
@@ -126,6 +149,7 @@ export const EVENT_NAMES = [
   'stop-verified',
   'stop-unverified',
   'reset',
+  'restore',
   'cooling-started',
   'cooling-ended',
   'lease-granted',
@@ -145,6 +169,7 @@ export const EVENT_NAMES = [
   'node-unlisted',
   'journal-failed',
   'journal-back',
+  'leadership',
   'drill',
 ] as const;
 export type EventName = (typeof EVENT_NAMES)[number];
@@ -194,6 +219,8 @@ export type Answer =
   | { readonly kind: 'released' }
   | { readonly kind: 'lease-ended'; readonly ended: EndedLease }
   | { readonly kind: 'lease-unknown' }
+  /** Another process may know this lease, or nobody has been able to say yet. */
+  | { readonly kind: 'lease-elsewhere'; readonly code: 'not-leader' | 'state-unknown'; readonly why: string }
   | { readonly kind: 'lease-forbidden' }
   | { readonly kind: 'lease-limit'; readonly limit: number }
   | { readonly kind: 'evaluation-too-old'; readonly ageSeconds: number | null }
@@ -201,6 +228,8 @@ export type Answer =
   | { readonly kind: 'stopping'; readonly tripId: string; readonly joined: boolean; readonly report: StopReport }
   | { readonly kind: 'drilling'; readonly order: StopOrder; readonly unknownNodes: readonly string[] }
   | { readonly kind: 'reset-done'; readonly tripId: string; readonly epoch: number }
+  /** Judged, and nothing stands against it. */
+  | { readonly kind: 'reset-allowed'; readonly tripId: string }
   | { readonly kind: 'reset-refused'; readonly still: readonly string[] }
   | { readonly kind: 'trip-unknown'; readonly tripId: string; readonly active: readonly string[] }
   | { readonly kind: 'forgotten'; readonly gpus: readonly string[] }

@@ -126,7 +126,8 @@ export function missingGpus(watch: NodeWatch, settings: NodeSettings, gpus: read
     },
   ];
   const ignored = [...settings.gpus.values()].filter((gpu) => gpu.ignore).length;
-  const expected = settings.expectGpus - ignored;
+  const counted = [...watch.sources.values()].flatMap(({ gpuSigns }) => gpuSigns.map(({ count = 0 }) => count));
+  const expected = Math.max(settings.expectGpus, ...counted) - ignored;
   if (gpus.length < expected) return absent(`${gpus.length} of ${expected} expected GPUs are known`);
   if (gpus.length > 0 || ignored > 0) return [];
   for (const source of watch.sources.values()) {

@@ -57,8 +57,20 @@ export interface Trip {
   readonly loadedW: Readonly<Record<string, number>>;
 }
 
+/** What another process needs of a trip to hold it. Process groups stay with the machine that they are on. */
+export type CopiedTrip = Pick<
+  Trip,
+  'tripId' | 'scope' | 'cause' | 'reason' | 'by' | 'sinceWallMs' | 'simulated' | 'loadedW'
+>;
+
 export interface Cooling {
   readonly lastWarningAtMs: number;
+}
+
+/** Whether every node of `inner` is in `outer`. */
+export function isWithin(inner: TripScope, outer: TripScope): boolean {
+  if (outer.kind === 'all') return true;
+  return inner.kind === 'nodes' && inner.nodes.every((node) => outer.nodes.includes(node));
 }
 
 /** Whether a trip covers a node. */

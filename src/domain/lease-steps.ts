@@ -1,5 +1,6 @@
 // Leases and preflights: both are one question, "may this start?", answered by one function. A lease is a preflight
 // that, if the answer is yes, is written down.
+import { clusterFindings, leaseElsewhere } from './cluster-steps.ts';
 import { looserKeys, stricterOf } from './constraints.ts';
 import { formatValue, type NodeLimits } from './evaluate.ts';
 import type { Answer, LeaseRequest, StartRequest } from './events.ts';
@@ -36,6 +37,7 @@ export function serviceFindings(step: Step): Finding[] {
       `The journal cannot be written, so no lease would outlive a restart: ${state.journal.detail}`,
     );
   }
+  findings.push(...clusterFindings(state));
   const { intervalMs } = state.settings;
   if (state.lastTickAtMs === null) refuse('tick-late', 'monitor', 'The first evaluation has not been made yet');
   else if (nowMs - state.lastTickAtMs > intervalMs * 1.5) {
@@ -214,7 +216,7 @@ function findLease(state: SafetyState, id: string, identity: string): Found {
   const lease = state.leases.get(id);
   if (lease) return lease.identity === identity ? { lease } : { answer: { kind: 'lease-forbidden' } };
   const ended = state.endedLeases.get(id);
-  if (!ended) return { answer: { kind: 'lease-unknown' } };
+  if (!ended) return { answer: leaseElsewhere(state) ?? { kind: 'lease-unknown' } };
   return { answer: ended.identity === identity ? { kind: 'lease-ended', ended } : { kind: 'lease-forbidden' } };
 }
 
@@ -310,6 +312,7 @@ function actionOf(state: SafetyState, scope: Scope): { readonly action: Action; 
 export function lapseLeases(step: Step): void {
   const endings: Ending[] = [];
   for (const lease of step.state.leases.values()) {
+    if ((leaseDueMs(step.state, lease) ?? Infinity) > step.nowMs) continue;
     if (lease.endsAtMs !== null && step.nowMs >= lease.endsAtMs) {
       const reason = `its maximum duration of ${(lease.maxDurationMs ?? 0) / 1000} s is over`;
       endings.push({ lease, outcome: 'revoked', reason });
@@ -324,8 +327,22 @@ export function lapseLeases(step: Step): void {
   );
 }
 
-/** After a restart the first evaluation gives each live lease one full TTL, once per start. */
+/**
+ * When a lease is over if nobody renews it, monotonic; `null` is not known yet. While this process does not lead, another
+ * one may, and be renewed there: then only what runs on this machine lapses, or pods would be stopped in their run.
+ */
+export function leaseDueMs({ cluster }: SafetyState, lease: Lease): number | null {
+  if (cluster && cluster.leadership.state !== 'leader' && lease.processGroup === null) return null;
+  const dueMs = Math.min(lease.expiresAtMs ?? Infinity, lease.endsAtMs ?? Infinity);
+  return dueMs === Infinity ? null : dueMs;
+}
+
+/**
+ * After a restart, and after leases were taken over, the first evaluation gives each one full TTL; those of a restart
+ * once per start.
+ */
 export function reviveLeases(step: Step): void {
+  if (![...step.state.leases.values()].some(({ expiresAtMs }) => expiresAtMs === null)) return;
   const leases = new Map(step.state.leases);
   for (const lease of leases.values()) {
     if (lease.expiresAtMs === null) leases.set(lease.id, { ...lease, expiresAtMs: step.nowMs + lease.ttlMs });

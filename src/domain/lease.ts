@@ -97,6 +97,7 @@ export function placesIn(inventory: WorkloadInventory): WorkloadPlaces {
   const podNodes = new Set<string>();
   const podNodesByLease = new Map<string, Set<string>>();
   for (const { kind, node, leaseId } of inventory.workloads) {
+    if (node === null) continue;
     nodes.add(node);
     if (kind !== 'pod') continue;
     podNodes.add(node);

@@ -1,6 +1,7 @@
 // Which nodes there are, where something finds them (a file, a registry, Kubernetes): listed nodes are watched; one that
 // is listed no longer is gone only if nothing runs there and nothing is stopped there, and then only after a while, since
 // lists lose entries for a moment. Gone means set aside, never forgotten: its cards are still known when it comes back.
+import type { ClusterMachine } from './cluster.ts';
 import type { Listing } from './events.ts';
 import { covers } from './interlock.ts';
 import { isLive } from './lease-places.ts';
@@ -31,10 +32,33 @@ export function takeListing(step: Step, listing: Listing): void {
       continue;
     }
     const sources = keptSources(step, node, listing.sources.get(name) ?? new Set());
-    if (sources) nodes.set(name, { ...node, watch: { ...node.watch, sources } });
+    const kept = sources ? { ...node, watch: { ...node.watch, sources } } : node;
+    nodes.set(name, withMachine(step, kept, listing.machines?.get(name) ?? null));
   }
   const { problems, unread } = listing;
   step.change({ nodes, nodesAside: aside, unlistedSinceMs, finders: { problems, unread } });
+}
+
+/** A node that is back from a boot has its grace anew, once in that boot, and from when it is Ready again. */
+function withMachine(step: Step, node: NodeState, machine: ClusterMachine | null): NodeState {
+  const { machine: before, graceBootId } = node;
+  const isSame = before?.isReady === machine?.isReady && before?.bootId === machine?.bootId;
+  const known = isSame ? node : { ...node, machine };
+  const bootId = machine?.isReady ? machine.bootId : null;
+  if (bootId === null || bootId === graceBootId) return known;
+  const { node: name } = node.watch;
+  const { startedAtMs, settings } = step.state;
+  // The first word of a node is no boot: its grace runs from our start.
+  const sinceMs = graceBootId === null ? startedAtMs : step.nowMs;
+  const startedWallMs = step.moment.wallMs - (step.nowMs - sinceMs);
+  step.record(`boot/${name}`, { bootId, startedWallMs, ofCluster: true }, `${name} is Ready in boot ${bootId}`);
+  const seen = graceBootId === null ? node.watch.seen : new Set<string>();
+  return {
+    ...known,
+    graceBootId: bootId,
+    graceUntilMs: sinceMs + settings.bootGraceMs,
+    watch: { ...node.watch, seen },
+  };
 }
 
 /**
@@ -93,7 +117,9 @@ function takeBack(step: Step, name: string): void {
 export function unmonitoredFindings(state: SafetyState, asked: readonly string[] | null): Finding[] {
   const names = new Set(asked ?? []);
   const unread = asked === null ? state.finders.unread.map(unreadFinding) : [];
-  for (const { node } of state.inventory.workloads) if (asked === null || asked.includes(node)) names.add(node);
+  for (const { node } of state.inventory.workloads) {
+    if (node !== null && (asked === null || asked.includes(node))) names.add(node);
+  }
   const unmonitored = [...names].sort().flatMap((node) => {
     if (state.nodes.has(node)) return [];
     const why = state.nodesAside.has(node) ? 'is listed no longer' : 'is not configured and not found';

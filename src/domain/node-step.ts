@@ -17,6 +17,8 @@ import type { NodeState, SafetyState } from './state.ts';
 import type { Step } from './step.ts';
 import { type SourceWatch, watchSource } from './tracking.ts';
 
+const NOT_READY_GRACE_MS = 300_000;
+
 /** A node of which nothing is known yet. */
 export function newNode(state: SafetyState, name: string): NodeState {
   const watch: NodeWatch = {
@@ -34,11 +36,14 @@ export function newNode(state: SafetyState, name: string): NodeState {
     missingSinceMs: new Map(),
     liveSinceMs: null,
     graceUntilMs: state.startedAtMs + state.settings.bootGraceMs,
+    graceBootId: null,
+    machine: null,
     blindCarryMs: 0,
     throttles: new Map(),
     limits: { constraints: settingsOf(state.settings, name).constraints, slowdownC: new Map() },
     findings: [],
     unprotected: [],
+    ...state.boots.get(name),
   };
 }
 
@@ -254,15 +259,21 @@ function isBlindTooLong(state: SafetyState, node: NodeState, finding: Finding, n
   if (component !== 'gpu' && component !== 'cpu' && component !== 'memory' && component !== 'system') return false;
   const key = readingKey(component, id, quantity);
   const sinceMs = Math.max(node.missingSinceMs.get(key) ?? nowMs, node.liveSinceMs);
-  if (nowMs - sinceMs < state.settings.blindAbortAfterMs) return false;
+  if (nowMs - sinceMs < blindAbortAfterMs(state, node)) return false;
   return node.watch.seen.has(key) || nowMs >= node.graceUntilMs;
+}
+
+/** On a node that its cluster calls not Ready nothing can be stopped through the API, and much of it is silent for a while. */
+function blindAbortAfterMs({ settings }: SafetyState, { machine }: NodeState): number {
+  const { blindAbortAfterMs: usualMs } = settings;
+  return machine?.isReady === false ? Math.max(usualMs, NOT_READY_GRACE_MS) : usualMs;
 }
 
 /** When the first reading that is missing under load has been so for too long, monotonic; `null` when none is. */
 export function blindDueMs(state: SafetyState, node: NodeState): number | null {
   if (node.liveSinceMs === null || node.missingSinceMs.size === 0) return null;
   const dues = [...node.missingSinceMs].map(([key, sinceMs]) => {
-    const dueMs = Math.max(sinceMs, node.liveSinceMs ?? 0) + state.settings.blindAbortAfterMs;
+    const dueMs = Math.max(sinceMs, node.liveSinceMs ?? 0) + blindAbortAfterMs(state, node);
     return node.watch.seen.has(key) ? dueMs : Math.max(dueMs, node.graceUntilMs);
   });
   return Math.min(...dues);

@@ -83,6 +83,8 @@ export interface GpuSighting {
 export interface GpuSign {
   readonly kind: 'nvidia-smi-failed' | 'node-capacity' | 'driver-loaded';
   readonly detail: string;
+  /** How many cards there are, where the sign proves that; most prove only that there is one. */
+  readonly count?: number;
 }
 
 /** What the hardware says of its own limits; only for the conflict report and a card's own slowdown temperature. */

@@ -61,7 +61,7 @@ export interface Finding {
 
 /** Something that is not protected, told in every answer: a waiver, an unmeasured quantity, a missing actuator. */
 export interface Unprotected {
-  readonly code: 'waived' | 'ignored' | 'not-measured' | 'no-actuator' | 'constraint-ignored';
+  readonly code: 'waived' | 'ignored' | 'not-measured' | 'no-actuator' | 'no-deny-rule' | 'constraint-ignored';
   readonly node?: string;
   readonly id?: string;
   /** The waiver or requirement name: `gpu-power`, `total-power` …; for a looser request the constraint's key. */

@@ -1,4 +1,5 @@
 // Everything the service knows, as one immutable value. Only decide() makes a new one.
+import type { ClusterMachine, ClusterState } from './cluster.ts';
 import type { NodeLimits } from './evaluate.ts';
 import type { Listing } from './events.ts';
 import type { Cooling, Trip } from './interlock.ts';
@@ -19,6 +20,10 @@ export interface NodeState {
   readonly liveSinceMs: number | null;
   /** Until when a reading never seen since the start may be missing without ABORT, monotonic. */
   readonly graceUntilMs: number;
+  /** The boot that this grace was given for: it is given once in each. `null`: none is known. */
+  readonly graceBootId: string | null;
+  /** The node as its cluster has it; `null` where no cluster tells. */
+  readonly machine: ClusterMachine | null;
   /** How long this node had been blind under load before the restart, ms; spent at the first evaluation. */
   readonly blindCarryMs: number;
   /** HW throttle bits in how many samples running, per source and GPU. */
@@ -68,9 +73,13 @@ export interface SafetyState {
   readonly inventory: WorkloadInventory;
   readonly actuators: ReadonlyMap<string, ActuatorState>;
   readonly journal: { readonly ok: boolean; readonly detail: string };
+  /** `null`: no cluster is configured, and this process alone decides. */
+  readonly cluster: ClusterState | null;
   /** Number of the last published message. */
   readonly sequence: number;
   readonly startedAtMs: number;
+  /** Boot graces of a cluster's nodes that earlier starts gave, for when these nodes are found again. */
+  readonly boots: ReadonlyMap<string, Pick<NodeState, 'graceBootId' | 'graceUntilMs'>>;
   /** When the last tick was published, monotonic; `null` before the first. */
   readonly lastTickAtMs: number | null;
   /** When anything was evaluated last, monotonic. */

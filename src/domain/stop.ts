@@ -14,7 +14,8 @@ export interface ProcessGroup {
 /** Something that runs now and could be stopped. */
 export interface LiveWorkload {
   readonly kind: 'pod' | 'process-group';
-  readonly node: string;
+  /** `null`: a pod that is on no node yet. */
+  readonly node: string | null;
   /** `namespace/name`, or the process group's number. */
   readonly name: string;
   readonly leaseId?: string;

@@ -1,10 +1,12 @@
 // Trips: how the interlock latches, what a stop is told to stop, how its report settles, and how an operator's reset
 // ends it. Every trigger, automatic or by hand, comes through `trip`.
 
+import type { LastReset } from './cluster.ts';
 import { evaluate, formatValue } from './evaluate.ts';
 import type { Answer } from './events.ts';
 import {
   covers,
+  isWithin,
   LOADED_FROM_W,
   type StopReport,
   settleReport,
@@ -31,6 +33,9 @@ interface Trigger {
   readonly unknownNodes?: readonly string[];
 }
 
+/** Another process's trip keeps its id, its time, and what it saw loaded. */
+type Latching = Trigger & Partial<Pick<Trip, 'tripId' | 'sinceWallMs' | 'simulated' | 'loadedW'>>;
+
 /** Latches, revokes and orders the stop; a trigger that an active trip covers joins it. */
 export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; readonly joined: boolean } {
   const active = [...step.state.trips.values()];
@@ -45,8 +50,13 @@ export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; reado
     scope = { kind: 'nodes', nodes: free };
     invariant(free.length > 0, 'A trip of no node');
   }
-  // A trip of everything takes over the nodes' own trips, with what they had still to stop.
-  const absorbed = scope.kind === 'all' ? active : [];
+  return { trip: latch(step, { ...trigger, scope }), joined: false };
+}
+
+/** Makes a trip: it takes over those that it covers, with what they had still to stop. */
+export function latch(step: Step, trigger: Latching): Trip {
+  const { scope } = trigger;
+  const absorbed = [...step.state.trips.values()].filter((other) => isWithin(other.scope, scope));
   const { settings, inventory } = step.state;
   const leases = [...step.state.leases.values()].filter((lease) =>
     isLeaseIn(lease, scope, inventory, settings.localNode),
@@ -58,18 +68,19 @@ export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; reado
   // A card that was loaded at an earlier trip and went dark since must still be seen silent.
   const loadedW = Object.assign(
     {},
+    trigger.loadedW ?? {},
     ...absorbed.map((other) => other.loadedW),
     loadedGpus(step, scope),
   ) as Trip['loadedW'];
   const made: Trip = {
-    tripId: step.newId(),
+    tripId: trigger.tripId ?? step.newId(),
     scope,
     cause: trigger.cause,
     reason: trigger.reason,
     by: trigger.by,
-    sinceWallMs: step.moment.wallMs,
+    sinceWallMs: trigger.sinceWallMs ?? step.moment.wallMs,
     atMs: step.nowMs,
-    simulated: settings.simulated,
+    simulated: trigger.simulated ?? settings.simulated,
     targets,
     report: newReport(step, trigger.unknownNodes ?? []),
     loadedW,
@@ -101,7 +112,7 @@ export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; reado
     },
     'error',
   );
-  return { trip: made, joined: false };
+  return made;
 }
 
 /** One target for each lease. */
@@ -270,18 +281,27 @@ export function requestReset(
     readonly reason: string;
     readonly by: string;
     readonly acknowledgeUnverified: boolean;
+    readonly stage?: 'judge' | 'commit';
   },
 ): Answer {
-  const trip = step.state.trips.get(event.tripId);
+  const { tripId, stage } = event;
+  const trip = step.state.trips.get(tripId);
   const active = [...step.state.trips.keys()];
-  if (!trip) return { kind: 'trip-unknown', tripId: event.tripId, active };
-  const still = stillWrong(step, trip, event.acknowledgeUnverified);
+  if (!trip) return { kind: 'trip-unknown', tripId, active };
+  const still = stage === 'commit' ? [] : stillWrong(step, trip, event.acknowledgeUnverified);
   if (still.length > 0) return { kind: 'reset-refused', still };
+  if (stage === 'judge') return { kind: 'reset-allowed', tripId };
+  const epoch = step.state.epoch + 1;
+  endTrip(step, trip, { tripId, by: event.by, reason: event.reason, wallMs: step.moment.wallMs }, epoch);
+  return { kind: 'reset-done', tripId, epoch };
+}
+
+/** Ends a trip by a reset, made here or elsewhere; `epoch` is the one after it. */
+export function endTrip(step: Step, trip: Trip, reset: LastReset, epoch: number): void {
   const trips = new Map(step.state.trips);
   trips.delete(trip.tripId);
-  const epoch = step.state.epoch + 1;
-  const { wallMs } = step.moment;
-  const lastTrip = { trip, resetBy: event.by, resetReason: event.reason, resetWallMs: wallMs };
+  const { by, reason, wallMs } = reset;
+  const lastTrip = { trip, resetBy: by, resetReason: reason, resetWallMs: wallMs };
   // A sample from before the reset that nothing confirmed or took back must not trip again (I11).
   const nodes = new Map(
     [...step.state.nodes].map(([name, node]) => [
@@ -290,13 +310,12 @@ export function requestReset(
     ]),
   );
   step.change({ trips, epoch, lastResetWallMs: wallMs, lastTrip, nodes });
-  const message = `Trip ${trip.tripId} is reset by ${event.by}: ${event.reason}`;
+  const message = `Trip ${trip.tripId} is reset by ${by}: ${reason}`;
   step.record(`trip/${trip.tripId}`, null, message);
   step.record('last-trip', { ...lastTrip, trip: durableTrip(trip) }, message);
   step.record('epoch', { epoch, lastResetWallMs: wallMs }, message);
   step.effect({ kind: 'withdraw-order', orderId: trip.tripId });
-  step.tell({ name: 'reset', tripId: trip.tripId, message, by: event.by }, 'warn');
-  return { kind: 'reset-done', tripId: trip.tripId, epoch };
+  step.tell({ name: 'reset', tripId: trip.tripId, message, by }, 'warn');
 }
 
 /** What still stands against a reset: missing readings, anything at its warning, an unverified stop. */

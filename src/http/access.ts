@@ -23,6 +23,7 @@ export const ACCESS = {
   'POST /estop': 'workload',
   'POST /estop/alertmanager': 'workload',
   'POST /estop/reset': 'operator',
+  'POST /estop/restore': 'operator',
   'POST /nodes/:node/forget': 'operator',
   'POST /simulation': 'operator',
   'GET /metrics': 'viewer',

@@ -23,6 +23,7 @@ import { addMetricsRoute } from './routes/metrics.ts';
 import { addNodeRoutes } from './routes/nodes.ts';
 import { addPreflightRoutes } from './routes/preflight.ts';
 import { addProbeRoutes } from './routes/probes.ts';
+import { addResetRoutes } from './routes/reset.ts';
 import { addSimulationRoute } from './routes/simulation.ts';
 import { addStatusRoute } from './routes/status.ts';
 import { addStreamRoute } from './routes/stream.ts';
@@ -139,6 +140,7 @@ function addRoutes(app: App, parts: AppParts): void {
   addLeaseRoutes(app, parts);
   addStatusRoute(app, parts);
   addEstopRoutes(app, parts);
+  addResetRoutes(app, parts);
   addAlertmanagerRoute(app, parts);
   addNodeRoutes(app, parts);
   addSimulationRoute(app, parts);

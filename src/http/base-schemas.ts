@@ -70,7 +70,7 @@ export const UnprotectedSchema = component(
   'Unprotected',
   Type.Object(
     {
-      code: enumOf(['waived', 'ignored', 'not-measured', 'no-actuator', 'constraint-ignored']),
+      code: enumOf(['waived', 'ignored', 'not-measured', 'no-actuator', 'no-deny-rule', 'constraint-ignored']),
       node: Type.Optional(Type.String()),
       id: Type.Optional(Type.String()),
       name: Type.Optional(Type.String({ description: 'Waiver, requirement or constraint' })),

@@ -13,7 +13,7 @@ import type { Monitor } from '../monitor.ts';
 import type { Supervisor } from '../supervisor.ts';
 import type { ReviewToken } from './auth.ts';
 import type { ProblemCode } from './problem.ts';
-import type { SimulationStateSchema, Told } from './schemas.ts';
+import type { RestoreStepSchema, SimulationStateSchema, Told } from './schemas.ts';
 
 export type ProcessGroupCheck =
   | { readonly ok: true; readonly group: ProcessGroup }
@@ -28,6 +28,46 @@ export interface Simulation {
     | { readonly ok: false; readonly problem: string };
 }
 
+/** What is known of the cluster beside the state. */
+export interface ClusterFacts {
+  readonly server: string;
+  readonly namespace: string;
+  readonly namespaces: readonly string[];
+  readonly leasesFailure: string | null;
+  readonly missingRights: readonly string[];
+  readonly missingOptionalRights: readonly string[];
+  readonly failingGroups: readonly { readonly groupVersion: string; readonly detail: string }[];
+  readonly priorValues: number;
+}
+
+/** What becomes of a reset that is to be written to the cluster. */
+export type ClusterResetOutcome =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'not-leader' }
+  | { readonly kind: 'changed' | 'not-written'; readonly detail: string };
+
+/** One controller, given back what a stop took from it, or not. */
+export type RestoreStep = Told<typeof RestoreStepSchema>;
+
+/** This process as one of its cluster's. */
+export interface ClusterPart {
+  facts(): ClusterFacts;
+  /** Writes a reset there, and calls `commit` only if that succeeded. Ends within some 5 s; never rejects. */
+  reset(request: {
+    readonly tripId: string;
+    readonly by: string;
+    readonly reason: string;
+    readonly commit: () => void;
+  }): Promise<ClusterResetOutcome>;
+  /** Gives controllers back what a trip's stop took, one at a time; `mayGoOn` is asked before each. Never rejects. */
+  restore(request: {
+    readonly tripId: string;
+    readonly dryRun: boolean;
+    readonly mayGoOn: () => Promise<{ readonly ok: true } | { readonly ok: false; readonly detail: string }>;
+    readonly onStep: (step: RestoreStep) => void;
+  }): Promise<readonly RestoreStep[]>;
+}
+
 export type JournalView = Pick<JournalHealth, 'ok' | 'lastError' | 'sizeBytes' | 'pending'>;
 
 export interface AppParts {
@@ -40,6 +80,8 @@ export interface AppParts {
   readonly version: string;
   /** Made at first start; always an operator's. */
   readonly operatorToken: string;
+  /** The cluster whose workloads are stopped; left out where none is configured. */
+  readonly cluster?: ClusterPart;
   /** Asks the cluster about tokens that are not known here; only with `auth.kubernetes`. */
   readonly reviewToken?: ReviewToken;
   readonly journalHealth: () => JournalView;

@@ -33,6 +33,8 @@ export const PROBLEMS = {
   'reset-refused': { status: 409, title: 'Something is still wrong, so the interlock stays tripped' },
   'trip-unknown': { status: 409, title: 'No trip of that id is active' },
   'forget-refused': { status: 409, title: 'What is still there cannot be forgotten' },
+  'restore-refused': { status: 409, title: 'Nothing may be given back now' },
+  'no-cluster': { status: 409, title: 'This service stops no cluster' },
   'not-simulated': { status: 409, title: 'This service watches real hardware' },
   'lease-ended': { status: 410, title: 'The lease is over' },
   'body-too-large': { status: 413, title: 'The body is too large' },
@@ -44,6 +46,9 @@ export const PROBLEMS = {
   'auth-unavailable': { status: 503, title: 'Nobody can say now whose token this is' },
   'evaluation-too-old': { status: 503, title: 'The last evaluation is too old to renew by' },
   'journal-unavailable': { status: 503, title: 'The journal cannot be written' },
+  'not-leader': { status: 503, title: 'Another process of the cluster leads' },
+  'state-unknown': { status: 503, title: 'What the cluster’s record says is not known' },
+  'latch-not-written': { status: 503, title: 'The cluster’s record could not be written' },
   'lease-limit': { status: 503, title: 'No more leases can be held' },
   'too-many-clients': { status: 503, title: 'No more WebSocket clients can be served' },
   stalled: { status: 503, title: 'The monitor has stalled' },
@@ -94,9 +99,14 @@ export class Problem extends Error {
 export function sendProblem(reply: FastifyReply, problem: Problem): FastifyReply {
   if (problem.status === 401) reply.header('www-authenticate', 'Bearer');
   if (problem.status === 426) reply.header('upgrade', 'websocket');
+  // Over the same connection the next try would reach the same process again.
+  if (isElsewhere(problem.code)) reply.header('connection', 'close');
   if (problem.retryAfterSeconds !== null) reply.header('retry-after', String(wholeSeconds(problem.retryAfterSeconds)));
   return reply.code(problem.status).type(PROBLEM_TYPE).send(JSON.stringify(problem));
 }
+
+/** Another process of the cluster may know better. */
+const isElsewhere = (code: ProblemCode): boolean => code === 'not-leader' || code === 'state-unknown';
 
 /** Retry-After is whole seconds, and 0 would be a busy loop. */
 export function wholeSeconds(seconds: number): number {

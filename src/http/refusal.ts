@@ -8,6 +8,8 @@ import { Problem, shown } from './problem.ts';
 const MOST_TOLD = 5;
 const MOST_LISTED = 100;
 const RETRY_SECONDS = 10;
+/** The next try goes to another process of the cluster, or finds this one informed. */
+const ELSEWHERE_RETRY_SECONDS = 1;
 
 /** The problem for an answer; `deed` completes "Cannot …". Throws for an answer that refuses nothing. */
 export function refusal(answer: Answer, deed: string): Problem {
@@ -30,6 +32,8 @@ function problemOf(answer: Answer, detail: (why: string) => string): Problem | n
       return new Problem('lease-forbidden', detail('it belongs to another identity'));
     case 'lease-unknown':
       return new Problem('lease-unknown', detail('nobody knows it, so it may have lapsed'));
+    case 'lease-elsewhere':
+      return new Problem(answer.code, detail(answer.why), {}, ELSEWHERE_RETRY_SECONDS);
     case 'lease-ended': {
       const { outcome, reason } = answer.ended;
       return new Problem('lease-ended', detail(`it was ${outcome}: ${reason}`), { outcome, reason });
@@ -67,6 +71,7 @@ function problemOf(answer: Answer, detail: (why: string) => string): Problem | n
     case 'stopping':
     case 'drilling':
     case 'reset-done':
+    case 'reset-allowed':
     case 'forgotten':
       return null;
   }

@@ -146,6 +146,31 @@ export const ConflictSchema = component(
   ),
 );
 
+export const ClusterStatusSchema = component(
+  'ClusterStatus',
+  Type.Object(
+    {
+      server: Type.String(),
+      namespace: Type.String({ description: 'Of this service’s own objects' }),
+      namespaces: Type.Array(Type.String(), { description: 'Where workloads are; empty: everywhere' }),
+      latch: Type.Object({
+        known: Type.Boolean({ description: 'ConfigMap vsf-estop has been read since the start' }),
+        failure: orNull(Type.String({ description: 'Why it could not be read or written last' })),
+      }),
+      denyRule: enumOf(['armed', 'disarmed', 'absent', 'unknown']),
+      leases: Type.Object({
+        known: Type.Boolean({ description: 'ConfigMap vsf-leases has been read since this process leads' }),
+        failure: orNull(Type.String({ description: 'Why it could not be written last' })),
+      }),
+      missingRights: Type.Array(Type.String(), { description: 'A stop needs them: nothing may start without' }),
+      missingOptionalRights: Type.Array(Type.String()),
+      failingGroups: Type.Array(Type.Object({ groupVersion: Type.String(), detail: Type.String() })),
+      priorValues: Type.Integer({ description: 'Controllers whose value before a stop is kept for a restore' }),
+    },
+    { description: 'The cluster whose workloads this service stops' },
+  ),
+);
+
 export const StatusSchema = component(
   'Status',
   Type.Object({
@@ -155,7 +180,19 @@ export const StatusSchema = component(
     at: timestamp('Wall clock'),
     uptimeSeconds: seconds('Since this process started'),
     simulated: Type.Boolean(),
-    leadership: Type.Object({ mode: enumOf(['single']), leader: Type.Boolean() }),
+    leadership: Type.Object(
+      {
+        mode: enumOf(['single', 'cluster']),
+        leader: Type.Boolean(),
+        state: Type.Optional(enumOf(['leader', 'standby', 'unknown'])),
+        identity: Type.Optional(Type.String({ description: 'This process among those of its cluster' })),
+        holder: Type.Optional(orNull(Type.String({ description: 'Who leads; null: nobody, as far as is known' }))),
+        detail: Type.Optional(Type.String({ description: 'Why it is not known' })),
+      },
+      {
+        description: 'Who grants, resets and restores. `single`: no cluster is configured, and this process alone does',
+      },
+    ),
     interlock: ref(InterlockSchema),
     lastResult: orNull(ref(SafetyResultSchema)),
     evaluation: Type.Object({
@@ -180,7 +217,7 @@ export const StatusSchema = component(
     unleased: Type.Array(
       Type.Object({
         kind: enumOf(['pod', 'process-group', 'gpu-process']),
-        node: Type.String(),
+        node: Type.Optional(Type.String({ description: 'Left out: a pod that is on no node yet' })),
         name: Type.String({ description: '`namespace/name`, a process group, or `pid 4711 python3`' }),
         gpu: Type.Optional(Type.String({ description: 'Of a GPU process: the UUID of the card' })),
         memoryMiB: Type.Optional(Type.Number({ description: 'Of a GPU process: what it holds of the card' })),
@@ -196,6 +233,7 @@ export const StatusSchema = component(
     ),
     sources: Type.Array(ref(SourceStatusSchema)),
     actuators: mapOf(Type.Object({ available: Type.Boolean(), detail: Type.String() })),
+    cluster: Type.Optional(ref(ClusterStatusSchema)),
     journal: Type.Object({
       ok: Type.Boolean(),
       detail: Type.String(),
@@ -211,5 +249,6 @@ export const STATUS_COMPONENTS = [
   NodeStatusSchema,
   SourceStatusSchema,
   ConflictSchema,
+  ClusterStatusSchema,
   StatusSchema,
 ] as const;

@@ -2,6 +2,7 @@
 // this service from protecting. A pure function of the state and the moment; GET /status, /metrics and the command
 // line's `check` all show what it says.
 import type { Now } from '../clock.ts';
+import type { ClusterState } from '../domain/cluster.ts';
 import { limitConflicts } from '../domain/conflicts.ts';
 import { cardTemperatureC } from '../domain/constraints.ts';
 import type { NodeLimits } from '../domain/evaluate.ts';
@@ -16,8 +17,15 @@ import type { NodeState, SafetyState } from '../domain/state.ts';
 import type { SourceWatch } from '../domain/tracking.ts';
 import { interlockOf, interlockOfNode } from './estop-view.ts';
 import { leaseView } from './lease-view.ts';
-import type { JournalView } from './parts.ts';
-import type { NodeStatusSchema, ReadingStatusSchema, SourceStatusSchema, StatusSchema, Told } from './schemas.ts';
+import type { ClusterFacts, JournalView } from './parts.ts';
+import type {
+  ClusterStatusSchema,
+  NodeStatusSchema,
+  ReadingStatusSchema,
+  SourceStatusSchema,
+  StatusSchema,
+  Told,
+} from './schemas.ts';
 
 export type Status = Told<typeof StatusSchema>;
 export type NodeStatus = Told<typeof NodeStatusSchema>;
@@ -29,6 +37,8 @@ export interface About {
   readonly lastTickTookMs: number | null;
   readonly effectiveFastIntervalMs: number;
   readonly journal: JournalView;
+  /** The cluster whose workloads are stopped; left out where none is configured. */
+  readonly cluster?: ClusterFacts;
   /** What computes on this machine's GPUs; left out where nobody looks. */
   readonly gpuProcesses?: readonly GpuProcess[];
   /** The asker may see what an exporter's error says: it may hold secrets. */
@@ -49,7 +59,7 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
     at: new Date(now.wallMs).toISOString(),
     uptimeSeconds: secondsSince(state.startedAtMs, now),
     simulated: settings.simulated,
-    leadership: { mode: 'single', leader: true },
+    leadership: leadershipOf(state),
     interlock: { ...interlock, nodes: Object.fromEntries(views.map((view) => [view.node, view.interlock])) },
     lastResult: state.lastResult,
     evaluation: {
@@ -75,6 +85,7 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
       [...watch.sources.values()].map((source) => sourceStatusOf(watch.node, source, now, about.isOperator)),
     ),
     actuators: Object.fromEntries(state.actuators),
+    ...(state.cluster && about.cluster && { cluster: clusterStatusOf(state.cluster, about.cluster) }),
     journal: {
       ok: state.journal.ok && about.journal.ok,
       detail: state.journal.detail,
@@ -82,6 +93,27 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
       sizeBytes: about.journal.sizeBytes,
       pending: about.journal.pending,
     },
+  };
+}
+
+function leadershipOf({ cluster }: SafetyState): Status['leadership'] {
+  if (!cluster) return { mode: 'single', leader: true };
+  const { leadership } = cluster;
+  const { state, identity } = leadership;
+  const own = { mode: 'cluster', leader: state === 'leader', state, identity } as const;
+  if (leadership.state === 'unknown') return { ...own, holder: null, detail: leadership.detail };
+  return { ...own, holder: leadership.state === 'leader' ? identity : leadership.leader };
+}
+
+function clusterStatusOf(
+  { isLatchKnown, latchFailure, areLeasesKnown, denyRule }: ClusterState,
+  { leasesFailure, ...facts }: ClusterFacts,
+): Told<typeof ClusterStatusSchema> {
+  return {
+    ...facts,
+    latch: { known: isLatchKnown, failure: latchFailure },
+    denyRule,
+    leases: { known: areLeasesKnown, failure: leasesFailure },
   };
 }
 
@@ -257,10 +289,14 @@ function unleasedOf(
   gpuProcesses: readonly GpuProcess[],
   nodes: readonly string[] | null,
 ): Status['unleased'] {
-  const isShown = ({ node, leaseId }: { readonly node: string; readonly leaseId?: string | null }): boolean =>
-    (!nodes || nodes.includes(node)) && (leaseId == null || !state.leases.has(leaseId));
+  const isShown = ({ node, leaseId }: { readonly node: string | null; readonly leaseId?: string | null }): boolean =>
+    (!nodes || (node !== null && nodes.includes(node))) && (leaseId == null || !state.leases.has(leaseId));
   return [
-    ...state.inventory.workloads.filter(isShown).map(({ kind, node, name }) => ({ kind, node, name })),
+    ...state.inventory.workloads.filter(isShown).map(({ kind, node, name }) => ({
+      kind,
+      ...(node !== null && { node }),
+      name,
+    })),
     ...gpuProcesses.filter(isShown).map(({ node, pid, program, gpu, memoryMiB }) => ({
       kind: 'gpu-process' as const,
       node,

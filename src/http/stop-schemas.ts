@@ -100,6 +100,24 @@ export const ResetAnswerSchema = component(
   }),
 );
 
+export const RestoreStepSchema = component(
+  'RestoreStep',
+  Type.Object({
+    uid: Type.String(),
+    object: Type.String({ description: '`deployments.apps gpu/load`' }),
+    outcome: enumOf(
+      ['would-restore', 'restored', 'kept', 'gone', 'by-controller', 'failed', 'not-reached'],
+      '`kept`: it holds another value by now; `gone`: not there, or another one of that name; `by-controller`: the ' +
+        'controller above brings it back; `not-reached`: the preflight before it said no',
+    ),
+    detail: Type.String({ description: 'From what to what, or why not' }),
+  }),
+);
+export const RestoreAnswerSchema = component(
+  'RestoreAnswer',
+  Type.Object({ tripId: Type.String(), dryRun: Type.Boolean(), steps: Type.Array(ref(RestoreStepSchema)) }),
+);
+
 export const FaultSchema = component(
   'Fault',
   Type.Object(
@@ -129,6 +147,8 @@ export const STOP_COMPONENTS = [
   StopAnswerSchema,
   DrillAnswerSchema,
   ResetAnswerSchema,
+  RestoreStepSchema,
+  RestoreAnswerSchema,
   FaultSchema,
   SimulationStateSchema,
 ] as const;

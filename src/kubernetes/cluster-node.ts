@@ -94,7 +94,8 @@ export function createNodeObjectSource({ node, clock, lookUp }: NodeObjectParts)
       }
       const { isReady, gpuCount, gpuSign } = found;
       const detail = `the cluster's node ${found.name} has ${gpuSign}`;
-      const gpuSigns: readonly GpuSign[] = gpuSign === null ? [] : [{ kind: 'node-capacity', detail }];
+      const gpuSigns: readonly GpuSign[] =
+        gpuSign === null ? [] : [{ kind: 'node-capacity', detail, ...(gpuCount !== null && { count: gpuCount }) }];
       const cards = gpuCount === null ? 'tells no number of GPUs' : `is said to have ${gpuCount} GPUs`;
       const notes = [`Node ${found.name} is ${isReady ? 'Ready' : 'not Ready'} and ${cards}`];
       return { ...report, outcome: { kind: 'answered' }, gpuSigns, notes };

@@ -2,7 +2,7 @@
 // starts from memory; while orders stand it looks every 500 ms, later every 2 s, once for all of them, and hands each
 // look to each order (cluster-stop.ts). Needs no leadership: any replica may stop.
 import { setMaxListeners } from 'node:events';
-import type { Actuator, Inventory, StopProgress } from '../actuators/actuator.ts';
+import type { Actuator, Inventory, Preview, StopProgress } from '../actuators/actuator.ts';
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 import type { LiveWorkload, StopOrder } from '../domain/stop.ts';
 import { ClusterStop } from './cluster-stop.ts';
@@ -11,6 +11,7 @@ import type { KubeApi, KubeResource } from './kube-api.ts';
 import { isReady } from './pod-state.ts';
 import type { NodeState } from './pod-sweep.ts';
 import type { StopLatch } from './stop-latch.ts';
+import { previewOf } from './stop-preview.ts';
 import { type Look, WorkloadInventory } from './workload-inventory.ts';
 
 /** Deletes under way at a time: as many as the pool has connections. 1,000 pods take about 2 s. */
@@ -24,6 +25,8 @@ const OWNERS_EVERY_MS = 2000;
 const NODES_EVERY_MS = 5000;
 /** 5,000 pods in pages from a busy server take seconds; each request inside has its own deadline. */
 const LOOK_TIMEOUT_MS = 10_000;
+/** For so long the last list of pods says where there are none. */
+const PODS_KNOWN_FOR_MS = 60_000;
 const NODES_PATH = '/api/v1/nodes';
 
 export interface KubernetesActuatorOptions {
@@ -34,19 +37,22 @@ export interface KubernetesActuatorOptions {
   /** Where workloads are; empty: everywhere. */
   readonly namespaces: readonly string[];
   readonly latch: StopLatch;
+  /** What the rest of the service calls a node of the cluster. */
+  readonly nodeName: (node: string) => string;
   /** Rights that a stop needs and this service lacks, in words; any of them refuses starts. */
   readonly missingRights: () => readonly string[];
 }
 
 /** The actuator for the cluster that `api` leads to. */
 export function createKubernetesActuator(options: KubernetesActuatorOptions): Actuator {
-  const { clock, api, kinds, latch, missingRights } = options;
+  const { clock, api, kinds, latch, missingRights, nodeName } = options;
   const running = new Map<ClusterStop, { readonly ending: AbortController; readonly work: Promise<unknown> }>();
   const kept = (): ReadonlySet<string> => new Set([...running.keys()].flatMap((one) => [...one.ownerUids]));
   const looks = new WorkloadInventory({ ...options, kept });
   const line = limitInFlight(DELETES_IN_FLIGHT);
   let nodes: ReadonlyMap<string, boolean> | null = null;
   let nodesAtMs = -Infinity;
+  let podsAtMs = -Infinity;
   let looking: Promise<void> | null = null;
   let nudge = new AbortController();
 
@@ -60,7 +66,22 @@ export function createKubernetesActuator(options: KubernetesActuatorOptions): Ac
     const last = looks.lastFull;
     // While a stop goes on it looks more often than a tick.
     const isRecent = last !== null && clock.now().elapsedMs - last.askedAtMs <= OWNERS_EVERY_MS;
-    return inventoryOf(isRecent ? last : await looks.look({ owners: true, timeoutMs }), missingRights());
+    const look = isRecent ? last : await looks.look({ owners: true, timeoutMs });
+    if (!look.podsFailure) podsAtMs = look.askedAtMs;
+    // A server that restarts must not make every node one where anything may run.
+    const seesPods = clock.now().elapsedMs - podsAtMs <= PODS_KNOWN_FOR_MS;
+    return { ...inventoryOf(look, missingRights(), nodeName), seesPods };
+  }
+
+  async function preview(order: StopOrder, deadlineMs: number): Promise<Preview> {
+    const timeoutMs = Math.max(1, deadlineMs - clock.now().elapsedMs);
+    const { view, podsFailure, problems } = await looks.look({ owners: true, timeoutMs });
+    const vital = problems.filter(({ isVital }) => isVital).map(({ detail }) => detail);
+    const failures = [...(podsFailure ? [podsFailure.detail] : []), ...vital];
+    return {
+      failure: failures.length === 0 ? null : failures.join('; '),
+      entries: previewOf(order, view, nodeName),
+    };
   }
 
   async function stop(
@@ -130,23 +151,32 @@ export function createKubernetesActuator(options: KubernetesActuatorOptions): Ac
     await looking;
   }
 
-  return { name: 'kubernetes', inventory, stop, close };
+  return { name: 'kubernetes', inventory, preview, stop, close };
 }
 
-/** What a look says to the rest of the service. Pods that are on no node yet load nothing; they are told of in words. */
-function inventoryOf({ view, podsFailure, problems }: Look, missingRights: readonly string[]): Inventory {
+/** What a look says to the rest of the service. Pods that are on no node yet load nothing. */
+function inventoryOf(
+  { view, podsFailure, problems }: Look,
+  missingRights: readonly string[],
+  nodeName: (node: string) => string,
+): Inventory {
   const workloads: LiveWorkload[] = [];
   let unscheduled = 0;
   for (const { namespace, name, node, leaseId, isActive } of view.pods.values()) {
     if (!isActive) continue;
     if (node === null) unscheduled += 1;
-    else workloads.push({ kind: 'pod', node, name: `${namespace}/${name}`, ...(leaseId !== undefined && { leaseId }) });
+    workloads.push({
+      kind: 'pod',
+      node: node === null ? null : nodeName(node),
+      name: `${namespace}/${name}`,
+      ...(leaseId !== undefined && { leaseId }),
+    });
   }
   const vital = problems.filter((problem) => problem.isVital).map((problem) => problem.detail);
   const rights = missingRights.length > 0 ? [`missing rights: ${missingRights.join(', ')}`] : [];
   const faults = [...(podsFailure ? [podsFailure.detail] : []), ...vital, ...rights];
   const waiting = unscheduled > 0 ? `, ${unscheduled} pods not scheduled` : '';
-  const found = `${workloads.length} pods on nodes${waiting}, ${view.owners.size} controllers`;
+  const found = `${workloads.length - unscheduled} pods on nodes${waiting}, ${view.owners.size} controllers`;
   const notes = problems.filter((problem) => !problem.isVital).map((problem) => problem.detail);
   const detail = faults.length > 0 ? faults.join('; ') : [found, ...notes].join('; ');
   return { available: faults.length === 0, detail, workloads };

@@ -4,22 +4,13 @@
 //
 // `epoch` is n while clear after n resets, and n+1 while latched after n resets: a copy whose epoch is not above the
 // last reset's is from before that reset.
-import type { StopReport, Trip, TripCause } from '../domain/interlock.ts';
+import type { LastReset } from '../domain/cluster.ts';
+import type { CopiedTrip, StopReport, Trip, TripCause } from '../domain/interlock.ts';
 import type { TripScope } from '../domain/stop.ts';
 import type { MapData } from './config-map.ts';
 
-/** What another process needs of a trip to hold it. Process groups stay with the machine that they are on. */
-export type CopiedTrip = Pick<
-  Trip,
-  'tripId' | 'scope' | 'cause' | 'reason' | 'by' | 'sinceWallMs' | 'simulated' | 'loadedW'
->;
-
-export interface LastReset {
-  readonly tripId: string;
-  readonly by: string;
-  readonly reason: string;
-  readonly wallMs: number;
-}
+export type { LastReset } from '../domain/cluster.ts';
+export type { CopiedTrip } from '../domain/interlock.ts';
 
 /** What is written: by a process that knows. */
 export interface LatchRecord {

@@ -2,7 +2,7 @@
 // over, and what has to be written. Pure, and the same on every replica, so that they end up with the same trips
 // whoever writes first. An unknown trip is always taken over; one ends only by a reset that names it, or because a wider
 // or earlier trip covers it.
-import type { TripScope } from '../domain/stop.ts';
+import { isWithin } from '../domain/interlock.ts';
 import type { CopiedTrip, LastReset, LatchCopy, LatchRecord } from './latch-copy.ts';
 
 /** The latch as this process has it. */
@@ -80,12 +80,6 @@ function outlived(local: LocalLatch, theirs: Readable, { isStart, kept }: MergeO
     const isHeld = theirs.trips.some((trip) => trip.tripId === tripId);
     return isStart && !isCovered && !isHeld;
   });
-}
-
-/** Whether every node of `inner` is in `outer`. */
-export function isWithin(inner: TripScope, outer: TripScope): boolean {
-  if (outer.kind === 'all') return true;
-  return inner.kind === 'nodes' && inner.nodes.every((node) => outer.nodes.includes(node));
 }
 
 /** The wider trip stands; of two with the same scope the earlier one, and at the same moment the smaller id. */

@@ -36,6 +36,11 @@ export interface LeadershipParts {
   readonly namespace: string;
   /** Unlike any other process's, also of the same pod's next start: pod name + random uuid. */
   readonly identity: string;
+  /**
+   * The identity of this process's earlier start, which is known to have ended: its Lease is free at once. `null`: none
+   * is known.
+   */
+  readonly predecessor?: string | null;
   /** Default {@link LEADER_LEASE}. */
   readonly name?: string;
   /** In [0, 1); for the jitter between tries. */
@@ -67,7 +72,7 @@ export class Leadership {
   #cancelWatch: () => void = () => undefined;
 
   constructor(parts: LeadershipParts) {
-    this.#parts = { name: LEADER_LEASE, random: Math.random, ...parts };
+    this.#parts = { name: LEADER_LEASE, random: Math.random, predecessor: null, ...parts };
     this.#path = pathOf(LEASES, { namespace: parts.namespace, name: this.#parts.name });
   }
 
@@ -177,7 +182,7 @@ export class Leadership {
 
   /** One try to acquire or to renew. */
   async #tryOnce(stopping: AbortSignal): Promise<void> {
-    const { api, identity } = this.#parts;
+    const { api, identity, predecessor } = this.#parts;
     const startedMs = this.#nowMs();
     if (this.#isLeading() && this.#observed) {
       const isSettled = await this.#write(this.#observed, startedMs, stopping);
@@ -195,7 +200,8 @@ export class Leadership {
       return;
     }
     const observed = this.#observe(found.value, askedMs);
-    const isHeld = observed.holder !== '' && this.#nowMs() - observed.sinceMs < observed.durationMs;
+    const isFree = observed.holder === '' || observed.holder === predecessor;
+    const isHeld = !isFree && this.#nowMs() - observed.sinceMs < observed.durationMs;
     if (observed.holder !== identity && isHeld) {
       // Somebody else leads; whatever we believed until now is over.
       this.#renewedAtMs = null;

@@ -48,6 +48,9 @@ export interface OwnerKind {
 /** No node bears this key. Pods are gone within 33 ms; cordoning does not stop a DaemonSet. */
 export const STOPPED_SELECTOR = 'vsf-safety.io/stopped';
 
+/** Of Volcano's `Command` objects. */
+export const COMMAND_GROUP = 'bus.volcano.sh';
+
 const POD_TEMPLATE = 'spec.template.metadata.labels';
 const scale: StopMethod = { by: 'scale' };
 const fields = (...attempts: readonly (readonly SwitchField[])[]): StopMethod => ({ by: 'fields', attempts });
@@ -180,6 +183,12 @@ export function ruleOf({ group, kind, hasScale }: Pick<KubeResource, 'group' | '
   const none: StopMethod = { by: 'nothing', why: `a ${kind} has no /scale, and no other switch of it is known here` };
   return { group, kind, method: hasScale ? scale : none, templates: [] };
 }
+
+const BUILT_IN_GROUPS: readonly string[] = ['', 'apps', 'batch'];
+
+/** A kind that every cluster has and that a stop must know all of. */
+export const isBuiltIn = ({ rule }: OwnerKind): boolean =>
+  BUILT_IN_GROUPS.includes(rule.group) && OWNER_RULES.includes(rule);
 
 /** The kinds of a cluster that have a switch, or a row in the table. */
 export function ownerKindsIn(kinds: readonly KubeResource[]): readonly OwnerKind[] {

@@ -14,6 +14,7 @@ import {
   pathOf,
 } from './kube-api.ts';
 import {
+  COMMAND_GROUP,
   isSwitchedOff,
   losesDataWhenScaled,
   patchOf,
@@ -31,7 +32,6 @@ const RECORD_TIMEOUT_MS = 250;
 export const ANSWER_WAIT_MS = 300;
 /** A Volcano command that has had no effect by then is given again. */
 const COMMAND_AGAIN_MS = 10_000;
-const COMMAND_GROUP = 'bus.volcano.sh';
 
 /** What the pursuits of one order share. */
 export interface StopContext {

@@ -59,7 +59,7 @@ export async function restore(request: RestoreRequest): Promise<readonly Restore
         refusal = `Not restored: ${answer.detail}`;
         return say('not-reached', refusal);
       }
-      const changed = await giveBack(api, prior, found.object);
+      const changed = await giveBack(api, prior, found.object, found.fields);
       return say(changed.outcome, changed.detail);
     };
     const step = await next();
@@ -88,7 +88,12 @@ function inOrder(priors: readonly PriorValue[]): readonly PriorValue[] {
 }
 
 type Look =
-  | { readonly outcome: 'would-restore'; readonly detail: string; readonly object: KubeObject }
+  | {
+      readonly outcome: 'would-restore';
+      readonly detail: string;
+      readonly object: KubeObject;
+      readonly fields: readonly PriorField[];
+    }
   | { readonly outcome: 'kept' | 'gone' | 'by-controller' | 'failed'; readonly detail: string };
 
 /** What stands against restoring this one, by what it is now. */
@@ -111,33 +116,38 @@ async function look(api: KubeApi, prior: PriorValue, all: readonly PriorValue[])
     return { outcome: 'gone', detail: `Another one of this name was made since (uid ${object.metadata.uid})` };
   }
   if (object.metadata.deletionTimestamp !== undefined) return { outcome: 'gone', detail: 'It is being deleted' };
-  const other = prior.fields.find((field) => !isSame(valueAt(object, field.path), field.stop));
+  const holdsStop = (field: PriorField): boolean => isSame(valueAt(object, field.path), field.stop);
+  const fields = prior.fields.filter(holdsStop);
+  // A switch that the server took and dropped is recorded too, and still holds what it held: there is nothing to give back.
+  const isUntouched = (field: PriorField): boolean => isSame(valueAt(object, field.path), field.prior);
+  const other = prior.fields.find((field) => !holdsStop(field) && (fields.length === 0 || !isUntouched(field)));
   if (other) {
     const now = shown(valueAt(object, other.path));
     return { outcome: 'kept', detail: `${pathIn(other)} is ${now} by now, not ${shown(other.stop)}: left as it is` };
   }
-  return { outcome: 'would-restore', detail: prior.fields.map(change).join(', '), object };
+  return { outcome: 'would-restore', detail: fields.map(change).join(', '), object, fields };
 }
 
 async function giveBack(
   api: KubeApi,
   prior: PriorValue,
   object: KubeObject,
+  fields: readonly PriorField[],
 ): Promise<Pick<RestoreStep, 'outcome' | 'detail'>> {
   // The resourceVersion makes it a compare-and-swap: what changed since the look is looked at by a person.
-  const patch = patchOf(prior.fields, object.metadata.resourceVersion);
+  const patch = patchOf(fields, object.metadata.resourceVersion);
   const answer = await api.patch(placeOf(prior), patch, REQUEST_TIMEOUT_MS);
   if (!answer.ok) {
     const isChanged = answer.kind === 'conflict';
     return { outcome: 'failed', detail: isChanged ? `It changed just now: ${answer.detail}` : answer.detail };
   }
-  const dropped = prior.fields.find((field) => !isSame(valueAt(answer.value, field.path), field.prior));
+  const dropped = fields.find((field) => !isSame(valueAt(answer.value, field.path), field.prior));
   if (dropped)
     return {
       outcome: 'failed',
       detail: `${pathIn(dropped)} was not taken: it is ${shown(valueAt(answer.value, dropped.path))}`,
     };
-  return { outcome: 'restored', detail: prior.fields.map(change).join(', ') };
+  return { outcome: 'restored', detail: fields.map(change).join(', ') };
 }
 
 function placeOf({ group, version, resource, namespace, name, through }: PriorValue): string {

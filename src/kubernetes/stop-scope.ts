@@ -18,7 +18,9 @@ export class StopScope {
 
   constructor(order: StopOrder) {
     this.#order = order;
-    this.#nodes = new Set(order.what === 'everything' && order.scope.kind === 'nodes' ? order.scope.nodes : []);
+    const nodes = order.what === 'everything' && order.scope.kind === 'nodes' ? order.scope.nodes : [];
+    // Kubernetes writes a node's name in lower case, its host perhaps not.
+    this.#nodes = new Set(nodes.map((node) => node.toLowerCase()));
     this.#leases = new Set(order.targets.map((target) => target.leaseId));
   }
 
@@ -50,7 +52,7 @@ export class StopScope {
   }
 
   #isSeed(pod: PodView): boolean {
-    return this.#isLeased([pod.leaseId]) || (pod.node !== null && this.#nodes.has(pod.node));
+    return this.#isLeased([pod.leaseId]) || (pod.node !== null && this.#nodes.has(pod.node.toLowerCase()));
   }
 
   #isBelow({ controllerUid, leaseId }: PodView): boolean {

@@ -14,7 +14,7 @@ import {
   type OwnerReference,
   pathOf,
 } from './kube-api.ts';
-import { OWNER_RULES, type OwnerKind, ownerKindsIn, ruleOf } from './owner-kinds.ts';
+import { isBuiltIn, type OwnerKind, ownerKindsIn, ruleOf } from './owner-kinds.ts';
 import { isMarked, WORKLOAD_SELECTOR } from './workload-label.ts';
 
 const PODS = { group: '', version: 'v1', resource: 'pods', namespaced: true };
@@ -240,9 +240,6 @@ export class WorkloadInventory {
 
 const cellOf = ({ resource }: OwnerKind, namespace: string | undefined): string =>
   `${resource.group}/${resource.kind}/${namespace ?? ''}`;
-
-const BUILT_IN_GROUPS = ['', 'apps', 'batch'];
-const isBuiltIn = ({ rule }: OwnerKind): boolean => BUILT_IN_GROUPS.includes(rule.group) && OWNER_RULES.includes(rule);
 
 const timedOut = (deed: string, ms: number): KubeFailure => ({
   ok: false,

@@ -76,7 +76,7 @@ t.test('stop() of a drill lists a real process group and lets it run', async (t)
   t.same(sent, [], 'not even signal 0');
 });
 
-t.test('stop() of a drill only ever calls inventory()', async (t) => {
+t.test('stop() of a drill only ever looks', async (t) => {
   const used = new Set<string | symbol>();
   const real = {
     ...sees('kubernetes', { workloads: [pod('a', 'vsf/train-0')] }),
@@ -90,7 +90,7 @@ t.test('stop() of a drill only ever calls inventory()', async (t) => {
     },
   });
   await drill([watched], drillOrder());
-  t.same([...used].sort(), ['inventory']);
+  t.same([...used].sort(), ['inventory', 'preview']);
 });
 
 t.test('stop() of a drill covers the whole scope, or what is named', async (t) => {

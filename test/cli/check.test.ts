@@ -2,7 +2,6 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parse } from 'yaml';
-import { loadConfig, notReadYet } from '../../src/config.ts';
 import { DCGM_A, dcgmCard } from '../fixtures/gpu-exporters.ts';
 import { vsfSafety } from '../support/command-line.ts';
 import { lacksNodeExporter, startNodeExporter } from '../support/real-node-exporter.ts';
@@ -65,31 +64,18 @@ t.test('check and serve refuse a configuration with faults before anything is re
   }
 });
 
-t.test('notReadYet() names all that this version would not act on, and lets the rest pass', async (t) => {
-  const told = (text: string): string | null => {
-    const loaded = loadConfig({ text, env: {}, hostname: 'a', homeDir: '/' });
-    if (!loaded.ok) throw new Error(text);
-    return notReadYet(loaded.config);
-  };
-  const cases: readonly [text: string, names: RegExp][] = [
-    ['discovery: { kubernetes: true }', /discovery\.kubernetes/],
-    ['auth: { kubernetes: true }', /auth\.kubernetes/],
-    ['kubernetes: { enabled: true }', /kubernetes\.enabled: true/],
-    ['kubernetes: { kubeconfig: /k }', /kubernetes\.kubeconfig/],
-  ];
-  for (const [text, names] of cases) t.match(told(text), names);
-  for (const text of [
-    '',
-    'source: simulated',
-    'kubernetes: { enabled: false, kubeconfig: /k }',
-    'source: prometheus\nprometheus: { url: "http://p" }',
-    'source: exporters\nnodes: [ { name: a, endpoints: [ "http://127.0.0.1:9100/metrics" ] } ]',
-    'source: exporters\ndiscovery: { files: [ /etc/targets.json ], allow: [ "10.0.0.0/8" ] }',
-  ]) {
-    t.equal(told(text), null, text);
+t.test('serve and check refuse a configuration that needs a cluster where there is none', async (t) => {
+  const file = join(await tempDir(t), 'safety.yaml');
+  for (const [text, names] of [
+    ['auth: { kubernetes: true }\n', /Cannot start with auth\.kubernetes: this is no pod/],
+    [
+      'source: exporters\ndiscovery: { kubernetes: true, allow: [ "10.0.0.0/8" ] }\n',
+      /Cannot start with discovery\.kubernetes: /,
+    ],
+  ] as const) {
+    writeFileSync(file, text);
+    for (const name of ['check', 'serve']) t.match(await vsfSafety([name, '--config', file]), { code: 1, err: names });
   }
-  const refused = await vsfSafety(['serve'], { env: { VSF_SAFETY_AUTH_KUBERNETES: 'true' } });
-  t.match(refused, { code: 1, out: '', err: /Cannot start: this version does not act on auth\.kubernetes yet/ });
 });
 
 t.test('config check explains every fault with its line, or shows the limits', async (t) => {
@@ -114,9 +100,9 @@ t.test('config check explains every fault with its line, or shows the limits', a
   t.match(await vsfSafety(['config', 'check', join(folder, 'none')]), { code: 1, err: /does not exist/ });
 
   const good = join(folder, 'good.yaml');
-  writeFileSync(good, 'kubernetes: { kubeconfig: /k }\nnodes: [ { name: b, constraints: bizon1 } ]\n');
+  writeFileSync(good, 'kubernetes: { enabled: false, kubeconfig: /k }\nnodes: [ { name: b, constraints: bizon1 } ]\n');
   const shown = await vsfSafety(['config', 'check', good], { hostname: 'b', env: { VSF_SAFETY_INTERVAL: 'nonsense' } });
-  t.match(shown, { code: 0, err: '', out: /good\.yaml: good\n {2}warning: .*kubernetes.kubeconfig yet/ });
+  t.match(shown, { code: 0, err: '', out: /good\.yaml: good\n {2}warning: kubernetes\.kubeconfig is not used/ });
   t.match(shown.out, /^ {2}LIMIT +EVERY NODE \(default\) +b \(bizon1\)$/m);
   t.match(shown.out, /^ {2}GPU temperature +80 °C \/ 85 °C +75 °C \/ 80 °C$/m);
   t.match(shown.out, /^ {2}memory +85 % +80 %$/m);

@@ -4,6 +4,7 @@ import type { SafetyEvent } from '../../src/domain/events.ts';
 import { tripOf } from '../../src/domain/interlock.ts';
 import type { InterlockState } from '../../src/domain/result.ts';
 import type { StopEntry } from '../../src/domain/stop.ts';
+import { standbyOf } from '../support/cluster-state.ts';
 import { DomainWorld, GPU_A, LEASE_ID, NODE } from '../support/domain-world.ts';
 import { LEASE_B, OTHER_NODE, twoLeases, twoNodes, twoSettings } from '../support/two-nodes.ts';
 
@@ -25,6 +26,18 @@ function worldIn(state: InterlockState): DomainWorld {
   world.effects = [];
   return world;
 }
+
+/** A trip that another process of the cluster made, earlier than any of here. */
+const FOREIGN = {
+  tripId: 'a-trip-from-elsewhere',
+  scope: { kind: 'all' },
+  cause: 'manual',
+  reason: 'smoke',
+  by: 'kubernetes:ada',
+  sinceWallMs: Date.UTC(2025, 0, 1),
+  simulated: false,
+  loadedW: {},
+} as const;
 
 type EventKind = SafetyEvent['kind'];
 /** What happens to be said of an event of each kind: the state after it, and whether a stop is ordered by it. */
@@ -52,6 +65,13 @@ const events: Record<EventKind, (world: DomainWorld) => unknown> = {
       kind: 'nodes-listed',
       listing: { nodes: new Set([NODE]), sources: new Map(), problems: [], unread: [] },
     }),
+  'cluster-tripped': (world) => world.submit({ kind: 'cluster-tripped', trips: [FOREIGN] }),
+  'cluster-reset': (world) =>
+    world.submit({ kind: 'cluster-reset', epoch: 1, tripIds: [...world.state.trips.keys()], last: null }),
+  'cluster-reported': (world) => world.submit({ kind: 'cluster-reported', cluster: standbyOf('other') }),
+  'leases-taken-over': (world) => world.submit({ kind: 'leases-taken-over', leases: new Map() }),
+  'restore-reported': (world) =>
+    world.submit({ kind: 'restore-reported', tripId: 'a', by: 'ada', message: 'deployments gpu/load restored' }),
   started: (world) => world.submit({ kind: 'started' }),
 };
 
@@ -72,6 +92,11 @@ const TABLE: Record<InterlockState, Row> = {
     inventoried: 'clear',
     'journal-reported': 'clear',
     'nodes-listed': 'clear',
+    'cluster-tripped': 'tripped, orders a stop',
+    'cluster-reset': 'clear',
+    'cluster-reported': 'clear',
+    'leases-taken-over': 'clear',
+    'restore-reported': 'clear',
     started: 'clear',
   },
   cooling: {
@@ -89,6 +114,11 @@ const TABLE: Record<InterlockState, Row> = {
     inventoried: 'cooling',
     'journal-reported': 'cooling',
     'nodes-listed': 'cooling',
+    'cluster-tripped': 'tripped, orders a stop',
+    'cluster-reset': 'cooling',
+    'cluster-reported': 'cooling',
+    'leases-taken-over': 'cooling',
+    'restore-reported': 'cooling',
     started: 'cooling',
   },
   tripped: {
@@ -106,6 +136,11 @@ const TABLE: Record<InterlockState, Row> = {
     inventoried: 'tripped',
     'journal-reported': 'tripped',
     'nodes-listed': 'tripped',
+    'cluster-tripped': 'tripped, orders a stop',
+    'cluster-reset': 'clear',
+    'cluster-reported': 'tripped',
+    'leases-taken-over': 'tripped',
+    'restore-reported': 'tripped',
     started: 'tripped, orders a stop',
   },
 };

@@ -16,6 +16,7 @@ function rig(t: Test, missingRights: readonly string[] = []) {
     kinds: () => cluster.kinds,
     namespaces: [],
     latch: new MemoryLatch(),
+    nodeName: (node) => node,
     missingRights: () => missingRights,
   });
   t.teardown(() => actuator.close());

@@ -45,6 +45,7 @@ async function rigOn(t: Test, plane: ControlPlane): Promise<Rig> {
     kinds: () => kinds,
     namespaces: [],
     latch,
+    nodeName: (node) => node,
     missingRights: () => [],
   });
   t.teardown(async () => {

@@ -25,6 +25,7 @@ class Rig {
       kinds: () => this.cluster.kinds,
       namespaces,
       latch: this.latch,
+      nodeName: (node) => node,
       missingRights: () => [],
     });
     t.teardown(async () => {

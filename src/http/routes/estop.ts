@@ -1,30 +1,19 @@
 // The emergency stop. A trip is never refused for its form, and is answered once it is latched; a drill is an
-// operator's, and is the same question without a trip. Reset is here too: it ends a trip and starts nothing.
+// operator's, and is the same question without a trip. How a trip ends is reset.ts.
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import Type from 'typebox';
-import { TIMED_OUT, withDeadline } from '../../clock.ts';
 import { may } from '../access.ts';
 import { refuseRole } from '../auth.ts';
 import { callerOf } from '../callers.ts';
 import { estopView } from '../estop-view.ts';
 import type { App, AppParts } from '../parts.ts';
-import { shown } from '../problem.ts';
 import { refusal } from '../refusal.ts';
-import {
-  DrillAnswerSchema,
-  EstopSchema,
-  json,
-  problems,
-  ResetAnswerSchema,
-  ref,
-  StopAnswerSchema,
-} from '../schemas.ts';
+import { DrillAnswerSchema, EstopSchema, json, ref, StopAnswerSchema } from '../schemas.ts';
 import { NodesSchema } from '../start-request.ts';
 import { answerStop } from '../stop-answer.ts';
 import { EVERYTHING, readStopBody, type StopAsked } from '../stop-body.ts';
 
-const RESET_RECORD_WAIT_MS = 2_000;
 const MOST_WAIT_SECONDS = 60;
 const NO_VALIDATION = () => () => true;
 
@@ -35,19 +24,8 @@ const StopBodySchema = Type.Object({
   nodes: Type.Optional(Type.Union([Type.String(), NodesSchema], { description: 'Left out: everything' })),
   drill: Type.Optional(Type.Boolean({ description: 'Only list what would be stopped; an operator’s' })),
 });
-const ResetBodySchema = Type.Object(
-  {
-    tripId: Type.String({ minLength: 1, maxLength: 200 }),
-    reason: Type.String({ minLength: 1, maxLength: 500, pattern: '\\S', description: 'Why it is safe again' }),
-    acknowledgeUnverified: Type.Optional(
-      Type.Boolean({ description: 'Reset although nobody has seen that everything is stopped' }),
-    ),
-  },
-  { additionalProperties: false },
-);
-
 export function addEstopRoutes(app: App, parts: AppParts): void {
-  const { supervisor, monitor, clock } = parts;
+  const { supervisor, clock } = parts;
   /** Answers that are held back for a stop's first round; they go out when the app closes. */
   const closing = new AbortController();
   app.addHook('preClose', async () => closing.abort());
@@ -116,31 +94,6 @@ export function addEstopRoutes(app: App, parts: AppParts): void {
     const entries = await parts.runDrill(order);
     return reply.code(200).send({ drill: true, orderId: order.orderId, scope: order.scope, unknownNodes, entries });
   }
-
-  app.post('/estop/reset', {
-    schema: {
-      operationId: 'reset',
-      summary: 'End a trip: permits a restart and causes none',
-      tags: ['stop'],
-      body: ResetBodySchema,
-      response: {
-        200: json(ref(ResetAnswerSchema), 'Reset'),
-        409: problems('Something is still wrong, or no such trip is active'),
-      },
-    },
-    async handler(request) {
-      const { tripId, reason, acknowledgeUnverified = false } = request.body;
-      const { identity: by } = callerOf(request);
-      const trip = supervisor.state.trips.get(tripId);
-      const scope = trip?.scope.kind === 'nodes' ? trip.scope.nodes : null;
-      const reports = trip ? await monitor.observeNow(scope) : [];
-      const event = { kind: 'reset-requested', tripId, reason, by, acknowledgeUnverified, reports } as const;
-      const { answer, recorded } = supervisor.submit(event);
-      if (answer.kind !== 'reset-done') throw refusal(answer, `reset trip ${shown(tripId)}`);
-      const written = await withDeadline(clock, RESET_RECORD_WAIT_MS, recorded);
-      return { tripId: answer.tripId, epoch: answer.epoch, recorded: written !== TIMED_OUT && written.ok };
-    },
-  });
 }
 
 /** Why, in the report and the log; a body that was not understood is named, so that nobody wonders about the scope. */

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import Type, { type Static } from 'typebox';
 import { type Clock, TIMED_OUT, withDeadline } from '../../clock.ts';
 import { isLoopbackHost } from '../../config.ts';
-import { resultForLease } from '../../domain/decide.ts';
+import { leaseElsewhere, resultForLease } from '../../domain/decide.ts';
 import type { LeaseRequest } from '../../domain/events.ts';
 import type { Lease } from '../../domain/lease.ts';
 import type { SafetyState } from '../../domain/state.ts';
@@ -93,7 +93,7 @@ export function addLeaseRoutes(app: App, parts: AppParts): void {
       const submitted = supervisor.submit({ kind: 'lease-asked', request: asked, identity, reports });
       const given = submitted.answer;
       if (given.kind === 'judged') {
-        reply.code(refuse(reply, given));
+        reply.code(refuse(reply, given, supervisor.state));
         return { result: given.result };
       }
       if (given.kind !== 'granted') throw refusal(given, deed);
@@ -188,7 +188,7 @@ const idOf = (text: string): string => text.toLowerCase();
 /** Why a lease is not live. */
 function leaseRefusal(state: SafetyState, id: string, deed: string): Problem {
   const ended = state.endedLeases.get(id);
-  return refusal(ended ? { kind: 'lease-ended', ended } : { kind: 'lease-unknown' }, deed);
+  return refusal(ended ? { kind: 'lease-ended', ended } : (leaseElsewhere(state) ?? { kind: 'lease-unknown' }), deed);
 }
 
 function leaseRequestOf(

@@ -2,6 +2,7 @@
 // gate: 200 safe, 503 not, 423 tripped, never a redirect.
 import type { Answer, StartRequest } from '../../domain/events.ts';
 import type { SafetyResult } from '../../domain/result.ts';
+import type { SafetyState } from '../../domain/state.ts';
 import type { App, AppParts } from '../parts.ts';
 import { wholeSeconds } from '../problem.ts';
 import { refusal } from '../refusal.ts';
@@ -31,7 +32,7 @@ export function addPreflightRoutes(app: App, parts: AppParts): void {
     const reports = await monitor.observeNow(request.nodes);
     const { answer } = supervisor.submit({ kind: 'preflight-asked', request, reports });
     if (answer.kind !== 'judged') throw refusal(answer, 'judge a preflight');
-    reply.code(answer.result.safe && !answer.isTripped ? 200 : refuse(reply, answer));
+    reply.code(answer.result.safe && !answer.isTripped ? 200 : refuse(reply, answer, supervisor.state));
     return answer.result;
   }
 
@@ -62,7 +63,13 @@ export function addPreflightRoutes(app: App, parts: AppParts): void {
 type Judged = Extract<Answer, { kind: 'judged' }>;
 
 /** The status of a refused start, with its Retry-After set: 423 goes before every 503. */
-export function refuse(reply: { header(name: string, value: string): unknown }, answer: Judged): 423 | 503 {
+export function refuse(
+  reply: { header(name: string, value: string): unknown },
+  answer: Judged,
+  { cluster }: Pick<SafetyState, 'cluster'>,
+): 423 | 503 {
+  // Over the same connection the next try would reach the same process again, which does not lead.
+  if (cluster && cluster.leadership.state !== 'leader') reply.header('connection', 'close');
   if (answer.isTripped) return 423;
   const { retryAfterSeconds } = answer;
   if (retryAfterSeconds !== null) reply.header('retry-after', String(wholeSeconds(retryAfterSeconds)));

@@ -20,7 +20,7 @@ const QuerySchema = Type.Object(
 );
 
 export function addStatusRoute(app: App, parts: AppParts): void {
-  const { supervisor, monitor, clock, version, journalHealth, gpuProcesses } = parts;
+  const { supervisor, monitor, clock, version, journalHealth, gpuProcesses, cluster } = parts;
   app.get('/status', {
     schema: {
       operationId: 'readStatus',
@@ -43,6 +43,7 @@ export function addStatusRoute(app: App, parts: AppParts): void {
         journal: journalHealth(),
         isOperator,
         ...(gpuProcesses && { gpuProcesses: gpuProcesses() }),
+        ...(cluster && { cluster: cluster.facts() }),
       };
       return statusOf(state, clock.now(), about, nodes);
     },

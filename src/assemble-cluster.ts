@@ -1,0 +1,136 @@
+// From a Config to this process's place in a cluster: the service account of the pod that it runs in, or a kubeconfig
+// that is named. Nothing of it is read from where kubectl looks.
+import { existsSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import type { Clock } from './clock.ts';
+import { type Config, processEnvironment } from './config.ts';
+import type { SafetyEvent } from './domain/events.ts';
+import type { SafetySettings } from './domain/settings.ts';
+import type { SafetyState } from './domain/state.ts';
+import type { Journal } from './journal.ts';
+import { ClusterMember } from './kubernetes/cluster-member.ts';
+import type { CredentialPlace } from './kubernetes/kube-credentials.ts';
+import { createLateKubeClient } from './kubernetes/late-kube-client.ts';
+import { createTokenReviewer, type ReviewPace, type TokenReview } from './kubernetes/token-review.ts';
+import type { DurableRecord, Log } from './supervisor.ts';
+
+const SERVICE_ACCOUNT_TOKEN = 'var/run/secrets/kubernetes.io/serviceaccount/token';
+
+/** Where the cluster's credentials are, or why there is no cluster. */
+export type ClusterPlace =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'cluster'; readonly place: CredentialPlace }
+  | { readonly kind: 'refused'; readonly detail: string };
+
+/** The cluster that `config` means; `root` is where the pod's files are looked for. */
+export function clusterPlaceOf(config: Config, root: string): ClusterPlace {
+  const { enabled, kubeconfig } = config.kubernetes;
+  const isPod =
+    processEnvironment['KUBERNETES_SERVICE_HOST'] !== undefined && existsSync(join(root, SERVICE_ACCOUNT_TOKEN));
+  const isMeant = enabled !== false && (kubeconfig !== null || enabled === true || isPod);
+  if (!isMeant) {
+    const keys = [
+      ...(config.discovery.kubernetes ? ['discovery.kubernetes'] : []),
+      ...(config.auth.kubernetes ? ['auth.kubernetes'] : []),
+    ];
+    if (keys.length === 0) return { kind: 'none' };
+    const why = 'this is no pod with a service account, and kubernetes.kubeconfig names no cluster';
+    return { kind: 'refused', detail: `Cannot start with ${keys.join(' and ')}: ${why}` };
+  }
+  if (config.source === 'simulated' && !config.simulated.actOnRealWorkloads) {
+    const detail =
+      'Cannot start with source: simulated in a cluster, whose real workloads it would stop: set kubernetes.enabled: ' +
+      'false, or simulated.actOnRealWorkloads: true where that is meant';
+    return { kind: 'refused', detail };
+  }
+  return { kind: 'cluster', place: { kubeconfig, ...(kubeconfig === null && root !== '/' && { root }) } };
+}
+
+export interface ClusterParts {
+  readonly config: Config;
+  readonly settings: SafetySettings;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly place: CredentialPlace;
+  /** What an earlier start of this folder's service left in the journal under {@link MEMBER_KEY}. */
+  readonly earlier: unknown;
+  readonly state: () => SafetyState;
+  readonly tell: (event: SafetyEvent) => void;
+}
+
+/** A place in a cluster, with what is the start's own business. */
+export interface JoinedCluster {
+  readonly member: ClusterMember;
+  /** Whose token it is; `null` where the cluster is not asked. */
+  readonly reviewToken: ((token: string, pace: ReviewPace) => Promise<TokenReview>) | null;
+  /** The journal, with the leases written to the cluster beside it. */
+  recordIn(journal: Journal): DurableRecord;
+  close(): Promise<void>;
+}
+
+/** Under which the journal keeps who this process is in its cluster. */
+export const MEMBER_KEY = 'member';
+
+/** Makes the parts; nothing is asked of the cluster yet. */
+export function joinCluster(parts: ClusterParts): JoinedCluster {
+  const { config, settings, clock, log, place, state, tell } = parts;
+  const api = createLateKubeClient({ clock, ...place });
+  // Made-up tokens take no connection from a stop.
+  const reviewApi = config.auth.kubernetes ? createLateKubeClient({ clock, ...place }) : null;
+  const onTrouble = (detail: string | null): void =>
+    detail === null
+      ? log.info('The cluster judges tokens again')
+      : log.error(`The cluster judges no tokens: ${detail}`);
+  const reviewer = reviewApi && createTokenReviewer({ api: reviewApi, clock, onTrouble });
+  const member = new ClusterMember({
+    api,
+    clock,
+    namespace: config.kubernetes.namespace,
+    namespaces: config.kubernetes.namespaces,
+    identity: identityOf(settings),
+    predecessor: predecessorIn(parts.earlier, settings),
+    exporters: config.discovery.kubernetes ? config.discovery.exporters : null,
+    simulated: settings.simulated,
+    state,
+    tell,
+    warn: (message) => log.warn(message),
+  });
+  return {
+    member,
+    reviewToken: reviewer && ((token, pace) => reviewer.review(token, pace)),
+    recordIn: (journal) => ({
+      async append(change, options) {
+        const local = journal.append(change, options);
+        const stored = member.append(change);
+        // A trip's record never waits for the cluster.
+        if (options.urgent) return local;
+        const [written, told] = await Promise.all([local, stored]);
+        if (!written.ok || told.ok) return written;
+        return { ok: false, code: 'cluster', detail: told.detail };
+      },
+    }),
+    async close() {
+      await member.close();
+      await reviewApi?.close();
+    },
+  };
+}
+
+/** Unlike any other process's, also of this one's other starts. */
+const identityOf = ({ instance }: SafetySettings): string => `${hostname()}_${instance}`;
+
+/** What the journal keeps of this start. */
+export function memberRecord(settings: SafetySettings): Record<string, unknown> {
+  return { identity: identityOf(settings), bootId: settings.bootId };
+}
+
+/**
+ * The identity of the start before, if it was in this boot: the lock of the state folder, which this process holds,
+ * proves that it has ended.
+ */
+function predecessorIn(earlier: unknown, { bootId }: SafetySettings): string | null {
+  if (typeof earlier !== 'object' || earlier === null) return null;
+  const { identity, bootId: itsBootId } = earlier as Record<string, unknown>;
+  return typeof identity === 'string' && itsBootId === bootId && bootId !== '' ? identity : null;
+}
