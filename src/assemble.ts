@@ -138,8 +138,9 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     intervalMs: settings.intervalMs,
     fastIntervalMs: settings.fastIntervalMs,
     inventory: async () => {
+      // A server that hangs delays no tick: what it says comes through the door when it says it.
+      void cluster?.member.refresh();
       await Promise.all([
-        cluster?.member.refresh(),
         takeListing(supervisor, sources),
         takeInventory(supervisor, actuators, clock, unconfiguredKubernetes(config, root)),
       ]);
@@ -166,7 +167,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   if (cluster) {
     // What was reset elsewhere while this process was down must not be stopped again.
     await cluster.member.start();
-    await journal.append({ set: { [MEMBER_KEY]: memberRecord(settings) }, why: 'stands for election in its cluster' });
+    void journal.append({ set: { [MEMBER_KEY]: memberRecord(settings) }, why: 'stands for election in its cluster' });
   }
   supervisor.submit({ kind: 'started' });
   cluster?.member.lead();

@@ -64,6 +64,7 @@ export class ClusterMember {
   #arePriorsLoaded = false;
   #areLeasesKnown = false;
   #takingOver: Promise<void> | null = null;
+  #refreshing: Promise<void> | null = null;
   #denyRule: ClusterState['denyRule'] = 'unknown';
   #told = '';
 
@@ -116,10 +117,12 @@ export class ClusterMember {
     this.#leadership.start();
   }
 
-  /** Once per tick: what is due is found out anew, and told. Never rejects; ends within some 5 s. */
-  async refresh(): Promise<void> {
-    await Promise.all([this.#facts.refresh(), this.#loadPriors(), this.#readRule()]);
-    this.#report();
+  /** Once per tick: what is due is found out anew, and told. Never rejects; a call while another is under way joins it. */
+  refresh(): Promise<void> {
+    this.#refreshing ??= Promise.all([this.#facts.refresh(), this.#loadPriors(), this.#readRule()])
+      .then(() => this.#report())
+      .finally(() => (this.#refreshing = null));
+    return this.#refreshing;
   }
 
   /** Without taking part: what a stop would find. For `check`. */
