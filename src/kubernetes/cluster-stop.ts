@@ -17,8 +17,9 @@ const QUIET_LISTS = 3;
 const QUIET_MS = 15_000;
 const UNREACHABLE_AFTER_MS = 5000;
 const REARM_MS = 2000;
-/** Reports are gathered: thousands of pods change within a second. */
+/** Reports are gathered: thousands of pods change within a second, and a report of them all must not crowd out the deletes. */
 const REPORT_EVERY_MS = 100;
+const REPORT_PER_ENTRY_MS = 0.2;
 
 interface ClusterStopParts {
   readonly context: Omit<StopContext, 'changed' | 'orderId' | 'orderedAtMs' | 'ended'>;
@@ -44,6 +45,8 @@ export class ClusterStop {
   #problems: Look['problems'] | null = null;
   #isReportDue = false;
   #lastReport = '';
+  /** Entries of the last report. */
+  #told = 0;
 
   constructor(parts: ClusterStopParts) {
     const { order, ended } = parts;
@@ -143,7 +146,7 @@ export class ClusterStop {
   #reportSoon(): void {
     if (this.#isReportDue || this.#context.ended.aborted) return;
     this.#isReportDue = true;
-    this.#context.clock.after(REPORT_EVERY_MS, () => {
+    this.#context.clock.after(Math.max(REPORT_EVERY_MS, this.#told * REPORT_PER_ENTRY_MS), () => {
       this.#isReportDue = false;
       this.#report();
     });
@@ -153,6 +156,7 @@ export class ClusterStop {
     if (this.#context.ended.aborted) return;
     const owners = [...this.#owners.values()].map((pursuit) => pursuit.entry).filter((entry) => entry !== null);
     const entries = [...this.#clusterEntries(), ...owners, ...this.#sweep.entries()];
+    this.#told = entries.length;
     const verified = this.#isVerified();
     const said = JSON.stringify([verified, entries]);
     if (said === this.#lastReport) return;

@@ -28,7 +28,7 @@ export function previewOf(order: StopOrder, view: ClusterView, nodeName: (node: 
     ...running.map(({ namespace, name, node, leaseId }): StopEntry => {
       const where = node === null ? {} : { node: nodeName(node) };
       const lease = leaseId === undefined ? {} : { leaseId };
-      return { ...untouched, kind: 'pod', name: `${namespace}/${name}`, ...where, ...lease, how: 'delete, grace 1 s' };
+      return { ...untouched, kind: 'Pod', name: `${namespace}/${name}`, ...where, ...lease, how: 'delete, grace 1 s' };
     }),
   ];
 }

@@ -78,7 +78,7 @@ t.test(
     t.match(await rig.configMap('vsf-leases'), { [id]: /"workload":"train"/ }, 'the next leader would find it');
 
     const drill = await service.operate('/estop', { drill: true });
-    t.equal(drill.body.entries.filter(({ kind }: { kind: string }) => kind === 'pod').length, PODS);
+    t.equal(drill.body.entries.filter(({ kind }: { kind: string }) => kind === 'Pod').length, PODS);
     t.match(
       drill.body.entries.find(({ name }: { name: string }) => name === 'gpu/d7'),
       { kind: 'Deployment', how: 'scale 10 -> 0', state: 'would-stop' },
