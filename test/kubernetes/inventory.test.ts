@@ -47,9 +47,10 @@ t.test('inventory() tells active labelled pods with node and lease, and pods of 
     [
       { kind: 'pod', node: 'node-1', name: 'gpu/a', leaseId: 'L1' },
       { kind: 'pod', node: 'node-2', name: 'gpu/b', leaseId: 'L2' },
+      { kind: 'pod', node: null, name: 'gpu/waiting' },
     ],
   );
-  t.equal(workloads.length, 3);
+  t.equal(workloads.length, 4);
 });
 
 t.test('inventory() counts a terminating pod until its containers are told to have ended', async (t) => {
