@@ -25,6 +25,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   estop: { usage: 'estop', summary: 'emergency stop: everything, or some nodes', load: () => import('./estop.ts') },
   drill: { usage: 'drill', summary: 'list what a stop would stop; touches nothing', load: () => import('./drill.ts') },
   reset: { usage: 'reset', summary: 'let workloads start again after a stop', load: () => import('./reset.ts') },
+  restore: {
+    usage: 'restore',
+    summary: 'give controllers back what a stop took',
+    load: () => import('./restore.ts'),
+  },
   forget: {
     usage: 'forget NODE',
     summary: 'stop expecting a card that was taken out',

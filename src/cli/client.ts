@@ -97,6 +97,15 @@ export class ServiceClient {
     return answer;
   }
 
+  /** Where the events are told, and who asks for them: as an operator. */
+  async streamRequest(): Promise<{ readonly url: string; readonly headers: Readonly<Record<string, string>> }> {
+    const token = this.#token ?? (await this.#findOperatorToken());
+    return {
+      url: `${this.url.replace(/^http/, 'ws')}/ws`,
+      headers: token === null ? {} : { authorization: `Bearer ${token}` },
+    };
+  }
+
   #tokensFor({ needs }: ServiceRequest): readonly (() => Promise<string | null>)[] {
     const given = this.#token === null ? null : async () => this.#token;
     const found = () => this.#findOperatorToken();

@@ -184,6 +184,8 @@ export interface EventData {
   readonly by?: string;
   readonly outcome?: LeaseOutcome;
   readonly report?: StopReport;
+  /** Trips of single nodes that this one covers, and that are over for it. */
+  readonly tookOver?: readonly string[];
 }
 
 export type Message =

@@ -109,6 +109,7 @@ export function latch(step: Step, trigger: Latching): Trip {
       message: `Stopping ${what}: ${made.reason}`,
       by: made.by,
       report: made.report,
+      ...(absorbed.length > 0 && { tookOver: absorbed.map((other) => other.tripId) }),
     },
     'error',
   );

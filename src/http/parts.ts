@@ -38,6 +38,8 @@ export interface ClusterFacts {
   readonly missingOptionalRights: readonly string[];
   readonly failingGroups: readonly { readonly groupVersion: string; readonly detail: string }[];
   readonly priorValues: number;
+  /** By the trip whose stop took them. */
+  readonly priorTrips: Readonly<Record<string, number>>;
 }
 
 /** What becomes of a reset that is to be written to the cluster. */

@@ -77,6 +77,12 @@ const GpuStatusSchema = Type.Object({
   listed: Type.Boolean({ description: 'A source lists it now' }),
   ignored: Type.Boolean({ description: 'Taken out by the configuration' }),
   slowdownC: Type.Optional(Type.Number({ description: 'Its own absolute slowdown temperature' })),
+  pods: Type.Optional(
+    Type.Array(Type.String(), {
+      description:
+        '`namespace/name` of pods that use it, where an exporter’s labels tell; left out: nobody tells, not idle',
+    }),
+  ),
 });
 
 export const NodeStatusSchema = component(
@@ -166,6 +172,7 @@ export const ClusterStatusSchema = component(
       missingOptionalRights: Type.Array(Type.String()),
       failingGroups: Type.Array(Type.Object({ groupVersion: Type.String(), detail: Type.String() })),
       priorValues: Type.Integer({ description: 'Controllers whose value before a stop is kept for a restore' }),
+      priorTrips: mapOf(Type.Integer({ description: 'Of these, how many a trip’s stop took' })),
     },
     { description: 'The cluster whose workloads this service stops' },
   ),

@@ -115,7 +115,12 @@ export const RestoreStepSchema = component(
 );
 export const RestoreAnswerSchema = component(
   'RestoreAnswer',
-  Type.Object({ tripId: Type.String(), dryRun: Type.Boolean(), steps: Type.Array(ref(RestoreStepSchema)) }),
+  Type.Object({
+    tripId: Type.String(),
+    dryRun: Type.Boolean(),
+    steps: Type.Array(ref(RestoreStepSchema)),
+    otherTrips: mapOf(Type.Integer({ description: 'How many controllers’ values are kept of another stop' })),
+  }),
 );
 
 export const FaultSchema = component(

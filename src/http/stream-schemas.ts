@@ -64,6 +64,7 @@ export const MessageSchema = component(
         by: Type.Optional(Type.String()),
         outcome: Type.Optional(enumOf(LEASE_OUTCOMES)),
         report: Type.Optional(ref(StopReportSchema)),
+        tookOver: Type.Optional(Type.Array(Type.String(), { description: 'Trips that the new one covers' })),
       }),
     ),
   ]),

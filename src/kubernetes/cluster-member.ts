@@ -140,8 +140,12 @@ export class ClusterMember {
     readonly missingOptionalRights: readonly string[];
     readonly failingGroups: readonly { readonly groupVersion: string; readonly detail: string }[];
     readonly priorValues: number;
+    readonly priorTrips: Readonly<Record<string, number>>;
   } {
     const { api, namespace, namespaces } = this.#parts;
+    const priors = this.#priors.all();
+    const priorTrips: Record<string, number> = {};
+    for (const { orderId } of priors) priorTrips[orderId] = (priorTrips[orderId] ?? 0) + 1;
     return {
       server: api.server,
       namespace,
@@ -150,7 +154,8 @@ export class ClusterMember {
       missingRights: this.#facts.missing,
       missingOptionalRights: this.#facts.missingOptional,
       failingGroups: this.#facts.failing,
-      priorValues: this.#priors.all().length,
+      priorValues: priors.length,
+      priorTrips,
     };
   }
 
@@ -160,7 +165,10 @@ export class ClusterMember {
 
   /** Something was published; the cluster's record is renewed where that is news to it. */
   hear(message: Message): void {
-    if (message.type === 'event' && WRITTEN_AT_ONCE.includes(message.data.name)) this.#latch.poke();
+    if (message.type !== 'event') return;
+    const { name, tripId, tookOver } = message.data;
+    if (WRITTEN_AT_ONCE.includes(name)) this.#latch.poke();
+    if (tripId !== undefined && tookOver) this.#priors.handOver(tookOver, tripId);
   }
 
   /** Writes what of a durable change is about leases. Only the leader's count; of others nothing is written. */
@@ -180,7 +188,8 @@ export class ClusterMember {
   ): Promise<readonly RestoreStep[]> {
     const { api, clock } = this.#parts;
     const { tripId, dryRun, mayGoOn, onStep } = request;
-    await this.#loadPriors();
+    // Read anew: the process that led before may have recorded more since this one started.
+    await this.#priors.load(LOAD_TIMEOUT_MS);
     const priors = this.#priors.all().filter(({ orderId }) => orderId === tripId);
     const steps = await restore({
       api,

@@ -14,6 +14,8 @@ export interface KeptPrior extends PriorValue {
   /** Resets that there had been when it was recorded. */
   readonly epoch: number;
   readonly recordedWallMs: number;
+  /** Trips that it was recorded for, and that the present one took over. */
+  readonly formerly?: readonly string[];
 }
 
 export interface PriorValues {
@@ -21,6 +23,8 @@ export interface PriorValues {
   record(prior: PriorValue): Promise<boolean>;
   priorOf(uid: string): KeptPrior | undefined;
   all(): readonly KeptPrior[];
+  /** The trips `from` were taken over by the trip `to`: what their stops overwrote is its to give back. */
+  handOver(from: readonly string[], to: string): void;
   /** Takes over what earlier processes recorded; what this one recorded meanwhile stands. Says why it could not. */
   load(timeoutMs: number): Promise<{ readonly ok: true } | { readonly ok: false; readonly detail: string }>;
   /** Forgets values that were given back, or that nothing is left to give back to. */
@@ -56,9 +60,10 @@ export function createPriorValues(parts: {
     const isSameStop =
       before.orderId === next.orderId || isActive(before.orderId) || (!isLapse && before.epoch >= next.epoch);
     if (!isSameStop) return next;
-    const isNew = (field: PriorField): boolean => !before.fields.some((other) => isSamePath(other.path, field.path));
-    const added = next.fields.filter(isNew);
-    return added.length === 0 ? before : { ...before, fields: [...before.fields, ...added] };
+    const fields = joined(before.fields, next.fields);
+    const { orderId, formerly } = next;
+    if (formerly?.includes(before.orderId)) return { ...before, orderId, formerly, fields };
+    return fields.length === before.fields.length ? before : { ...before, fields };
   }
 
   async function write(): Promise<void> {
@@ -85,16 +90,27 @@ export function createPriorValues(parts: {
     isWriting = false;
   }
 
+  /** In memory at once, in the cluster as soon as it takes it. */
+  function keep(next: KeptPrior): void {
+    kept.set(next.uid, next);
+    unwritten.set(next.uid, next);
+    if (!isWriting) void write();
+  }
+
   return {
+    handOver(from, to) {
+      for (const prior of kept.values()) {
+        if (from.includes(prior.orderId))
+          keep({ ...prior, orderId: to, formerly: [...(prior.formerly ?? []), ...from] });
+      }
+    },
     record(prior) {
       const next: KeptPrior = { ...prior, epoch: epoch(), recordedWallMs: clock.now().wallMs };
       const before = kept.get(prior.uid);
       const now = after(before, next);
       if (now === before && !unwritten.has(prior.uid)) return Promise.resolve(true);
-      kept.set(prior.uid, now);
-      unwritten.set(prior.uid, now);
       const durable = new Promise<boolean>((resolve) => waiting.push(resolve));
-      if (!isWriting) void write();
+      keep(now);
       return durable;
     },
     priorOf: (uid) => kept.get(uid),
@@ -124,6 +140,11 @@ export function createPriorValues(parts: {
       waiting = [];
     },
   };
+}
+
+/** Both, of the same field the first. */
+function joined(first: readonly PriorField[], second: readonly PriorField[]): readonly PriorField[] {
+  return [...first, ...second.filter(({ path }) => !first.some((other) => isSamePath(other.path, path)))];
 }
 
 const isSamePath = (a: readonly string[], b: readonly string[]): boolean =>
@@ -157,5 +178,7 @@ export function readPrior(text: string | null): KeptPrior | null {
     field.path.every(isText) &&
     'prior' in field &&
     'stop' in field;
+  const { formerly } = told;
+  if (formerly !== undefined && !(Array.isArray(formerly) && formerly.every(isText))) return null;
   return fields.length > 0 && fields.every(isField) ? (value as KeptPrior) : null;
 }

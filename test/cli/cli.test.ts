@@ -1,7 +1,19 @@
 import t from 'tap';
 import { vsfSafety } from '../support/command-line.ts';
 
-const NAMES = ['serve', 'check', 'status', 'estop', 'drill', 'reset', 'forget', 'config', 'watch', 'explain'];
+const NAMES = [
+  'serve',
+  'check',
+  'status',
+  'estop',
+  'drill',
+  'reset',
+  'restore',
+  'forget',
+  'config',
+  'watch',
+  'explain',
+];
 
 t.test('runCli() shows every command in its overview, on standard output when it was asked for', async (t) => {
   for (const argv of [['help'], ['--help'], ['-h']]) {

@@ -10,6 +10,7 @@ import {
   template,
   untilReady,
 } from '../support/cluster-rig.ts';
+import { vsfSafety } from '../support/command-line.ts';
 import { lacksControlPlane } from '../support/control-plane.ts';
 
 // Two cores may be shared with other test files: times are told, and bounds are wide.
@@ -162,15 +163,14 @@ t.test(
     for (let i = 3; i < 20; i++) {
       await rig.plane.must('PATCH', `/apis/apps/v1/namespaces/gpu/deployments/d${i}/scale`, { spec: { replicas: 1 } });
     }
-    const given = await service.ask(
-      'POST',
-      '/estop/restore',
-      { tripId },
-      { authorization: `Bearer ${service.token}` },
-      120_000,
-    );
-    t.equal(outcomes(given.body.steps, 'restored'), 3 + 1 + 1 + 1 + 1 + 5, 'd0 to d2, scaled, s, ds, cron, the Jobs');
-    t.equal(outcomes(given.body.steps, 'kept'), 17, 'what somebody has decided since stays');
+    const env = { VSF_SAFETY_TOKEN: service.token };
+    const given = await vsfSafety(['restore', '--url', service.url, '--yes', '--json'], { env });
+    t.equal(given.code, 0, given.err);
+    const { tripId: restored, steps } = JSON.parse(given.out);
+    t.equal(restored, tripId, 'the last one that was reset');
+    t.equal(outcomes(steps, 'restored'), 3 + 1 + 1 + 1 + 1 + 5, 'd0 to d2, scaled, s, ds, cron, the Jobs');
+    t.equal(outcomes(steps, 'kept'), 17, 'what somebody has decided since stays');
+    t.match(given.err, `  ${steps.length} of ${steps.length}  `, 'each was told as it was done');
     t.equal((await rig.read('Deployment', 'd0')).spec.replicas, 10);
     t.equal((await rig.read('Deployment', 'scaled')).spec.replicas, 3);
     t.equal((await rig.read('StatefulSet', 's')).spec.replicas, 3);
@@ -179,5 +179,39 @@ t.test(
     t.equal((await rig.read('Job', 'j0')).spec.parallelism, 3);
     await rig.untilRunning(30 + 17 + 15 + 3 + 1 + 3 + STRANGERS);
     t.equal((await service.get('/status')).body.cluster.priorValues, 17, 'what was given back is forgotten');
+  },
+);
+
+t.test(
+  'a stop of everything gives back what the stop of a node took before it',
+  { skip: lacksControlPlane, timeout: 300_000 },
+  async (t) => {
+    const rig = await startClusterRig(t);
+    const service = await rig.serve();
+    await untilReady(service);
+    await rig.create('Deployment', 'load', deployment('load', 4));
+    await rig.untilRunning(4);
+    t.equal((await service.post('/estop', { nodes: [NODE] })).status, 202);
+    await rig.until('it is at 0', 60_000, async () => (await rig.read('Deployment', 'load')).spec.replicas === 0);
+    const { tripId } = (await service.post('/estop', { reason: 'smoke' })).body;
+    await service.until(
+      'the stop is verified',
+      () => service.get('/estop'),
+      ({ body }) => body.tripId === tripId && body.report.state === 'verified',
+      90_000,
+    );
+    const reset = await service.operate('/estop/reset', { tripId, reason: 'toast' });
+    t.equal(reset.status, 200);
+    const kept = await rig.configMap('vsf-estop-restore');
+    t.ok(
+      Object.values(kept).every((text) => JSON.parse(text).orderId === tripId),
+      'by whichever process restores',
+    );
+    const { body } = await service.operate('/estop/restore', { tripId, dryRun: true });
+    t.match(
+      body.steps.find(({ object }: { object: string }) => object === 'deployments.apps gpu/load'),
+      { outcome: 'would-restore', detail: 'spec.replicas 0 -> 4' },
+    );
+    t.same(body.otherTrips, {});
   },
 );

@@ -1,5 +1,6 @@
 import type { InjectOptions } from 'fastify';
 import t from 'tap';
+import type { Message } from '../../src/domain/events.ts';
 import type { StopEntry } from '../../src/domain/stop.ts';
 import { understandStopBody } from '../../src/http/stop-body.ts';
 import { dial, readAnswer, sendRaw } from '../support/raw-http.ts';
@@ -92,8 +93,15 @@ t.test('POST /estop stops the nodes named, names unknown ones, and refuses only 
   t.match(answer.json(), { report: { unknownNodes: ['nowhere'] } });
   const [trip] = supervisor.state.trips.values();
   t.match(trip, { scope: { kind: 'nodes', nodes: [NODE] }, reason: 'heat' });
+  const told: Message[] = [];
+  supervisor.subscribe((message) => told.push(message));
   const wider = await ask(stop());
   t.match(wider.json(), { joined: false });
+  t.match(
+    told.find(({ type }) => type === 'event'),
+    { data: { name: 'tripped', tripId: wider.json().tripId, tookOver: [trip?.tripId] } },
+    'whoever keeps what a trip’s stop took must know whose it is now',
+  );
   t.match([...supervisor.state.trips.values()], [{ scope: { kind: 'all' } }], 'a trip of everything takes over');
 });
 

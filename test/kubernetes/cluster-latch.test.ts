@@ -503,6 +503,31 @@ t.test('PriorValues', async (t) => {
     t.match(JSON.parse(store.objects.get(RESTORE_PATH)?.data?.['d1'] ?? ''), { orderId: 'c', epoch: 1 });
   });
 
+  t.test('what a trip took that another one took over is the other’s to give back, in the cluster too', async (t) => {
+    const store = objectStore();
+    const clock = new ManualClock();
+    const one = replica({ api: store.api, clock, trips: [tripOf('node')] });
+    const kept = (uid: string): unknown => JSON.parse(store.objects.get(RESTORE_PATH)?.data?.[uid] ?? '{}');
+    await one.latch.recordPrior(deployment('node', 10));
+    await one.latch.recordPrior(deployment('lapse-1', 3, 'd2'));
+    // Another node's trip was reset meanwhile.
+    one.state.epoch += 1;
+    one.trips.clear();
+    one.trips.set('all', tripOf('all'));
+    one.priors.handOver(['node'], 'all');
+    t.match(one.latch.priorOf('d1'), { orderId: 'all', fields: [{ prior: 10 }] });
+    await clock.advance(0);
+    t.match(kept('d1'), { orderId: 'all', epoch: 0, fields: [{ prior: 10 }] });
+    t.match(kept('d2'), { orderId: 'lapse-1' });
+
+    // A process that remembers it as it was reads it as it is.
+    const other = replica({ api: store.api, clock, trips: [tripOf('node')] });
+    await other.latch.recordPrior(deployment('node', 10));
+    other.trips.clear();
+    t.equal((await other.priors.load(3_000)).ok, true);
+    t.match(other.latch.priorOf('d1'), { orderId: 'all' });
+  });
+
   t.test('a lapse’s value is replaced by the next lapse’s', async (t) => {
     const one = replica({ api: objectStore().api, clock: new ManualClock() });
     await one.latch.recordPrior(deployment('lapse-1', 10));

@@ -9,10 +9,11 @@ import pino from 'pino';
 import type { Test } from 'tap';
 import type { Actuator, StopProgress } from '../../src/actuators/actuator.ts';
 import type { Config, Role } from '../../src/config.ts';
+import type { ClusterState } from '../../src/domain/cluster.ts';
 import { restoreState } from '../../src/domain/durable.ts';
 import type { LiveWorkload, StopEntry, StopOrder } from '../../src/domain/stop.ts';
 import { buildApp } from '../../src/http/app.ts';
-import type { App, AppParts, ProcessGroupCheck } from '../../src/http/parts.ts';
+import type { App, AppParts, ClusterPart, ProcessGroupCheck } from '../../src/http/parts.ts';
 import { Monitor } from '../../src/monitor.ts';
 import { createSimulatedRig, type SimulatedRig } from '../../src/sources/simulated.ts';
 import { type Submitted, Supervisor, type SupervisorParts } from '../../src/supervisor.ts';
@@ -32,6 +33,14 @@ export const TOKENS: Readonly<Record<Role, string>> = {
 /** The token of the state folder, not in the configuration. */
 export const OWN_TOKEN = 'vsf_own-operator-token';
 export const bearer = (token: string): { authorization: string } => ({ authorization: `Bearer ${token}` });
+
+const LEADING: ClusterState = {
+  leadership: { state: 'leader', identity: 'vsf-safety-1' },
+  isLatchKnown: true,
+  latchFailure: null,
+  areLeasesKnown: true,
+  denyRule: 'disarmed',
+};
 
 type Recorded = Awaited<Submitted['recorded']>;
 
@@ -85,6 +94,8 @@ export interface TestOptions {
   readonly ticks?: number;
   /** Without the rig's own route. */
   readonly real?: boolean;
+  /** As one of a cluster's processes, which leads it. */
+  readonly cluster?: ClusterPart;
   readonly verifyProcessGroup?: (asked: {
     readonly pgid: number;
     readonly leaseId: string;
@@ -157,6 +168,7 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
     instance: settings.instance,
     version: '0.0.0-test',
     operatorToken: OWN_TOKEN,
+    ...(options.cluster && { cluster: options.cluster }),
     journalHealth: () => ({ ok: disk.mode === 'works', lastError: null, sizeBytes: 0, pending: 0 }),
     verifyProcessGroup:
       options.verifyProcessGroup ?? (async ({ pgid }) => ({ ok: true, group: { pgid, startTicks: 99 } })),
@@ -164,6 +176,7 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
     simulation: options.real ? null : rig,
     log,
   };
+  if (options.cluster) supervisor.submit({ kind: 'cluster-reported', cluster: LEADING });
   const app = buildApp(parts);
   await app.ready();
   const document = new ApiDocument(app.swagger());

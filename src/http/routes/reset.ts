@@ -105,7 +105,8 @@ export function addResetRoutes(app: App, parts: AppParts): void {
           supervisor.submit({ kind: 'restore-reported', tripId, by, message });
         };
         const steps = await cluster.restore({ tripId, dryRun, mayGoOn: () => mayStart(parts), onStep });
-        return { tripId, dryRun, steps: [...steps] };
+        const { [tripId]: _, ...otherTrips } = cluster.facts().priorTrips;
+        return { tripId, dryRun, steps: [...steps], otherTrips };
       } finally {
         isRestoring = false;
       }
