@@ -38,6 +38,8 @@ export interface MetricsContext {
   readonly journalOk: boolean;
   readonly webSocketClients: number;
   readonly tally: Tally;
+  /** Rights that a stop needs and this service lacks; `null` where no cluster is configured. */
+  readonly missingRights: number | null;
   /** Lets other work run. */
   readonly pause: () => Promise<void>;
 }
@@ -83,6 +85,13 @@ export async function metricsText(state: SafetyState, context: MetricsContext, t
   fillSources(state, now, gauge, counter);
   const available = gauge('actuator_available', '1 while the actuator can stop workloads', ['actuator']);
   for (const [name, actuator] of state.actuators) available.set({ actuator: name }, actuator.available ? 1 : 0);
+
+  if (state.cluster) {
+    const { leadership, isLatchKnown } = state.cluster;
+    single('leader', '1 while this process leads its cluster', leadership.state === 'leader' ? 1 : 0);
+    single('cluster_latch_known', '1 once the cluster’s latch has been read', isLatchKnown ? 1 : 0);
+    single('missing_rights', 'Rights that a stop of the cluster needs and that are missing', context.missingRights);
+  }
 
   counter('trips_total', 'Emergency stops since the start', []).inc(tally.events.get('tripped') ?? 0);
   const events = counter('events_total', 'Events since the start, by name', ['name']);

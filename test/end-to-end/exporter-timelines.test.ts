@@ -179,6 +179,7 @@ withCase('J03', 'our own gauge of a card that is gone says nothing more', async 
     journalOk: true,
     webSocketClients: 0,
     tally: new Tally(),
+    missingRights: null,
     pause: async () => undefined,
   };
   const lines = (await metricsText(rig.world.state, context, 'text/plain; version=0.0.4; charset=utf-8')).split('\n');

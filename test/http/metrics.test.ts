@@ -1,6 +1,7 @@
 import t from 'tap';
 import { metricsText, negotiateMetrics, Tally } from '../../src/http/metrics.ts';
 import { coolNode, DomainWorld, worldSettings } from '../support/domain-world.ts';
+import { pretendCluster } from '../support/pretend-cluster.ts';
 import { INTERVAL_MS, NODE, startApp, type TestApp } from '../support/test-app.ts';
 
 const TEXT = 'text/plain; version=0.0.4; charset=utf-8';
@@ -48,6 +49,28 @@ t.test('GET /metrics is Prometheus text unless OpenMetrics is asked for', async 
     'one format leaves no mark on the other',
   );
   parse(open.body);
+});
+
+t.test('GET /metrics tells who leads and what is missing where a cluster is configured, and only there', async (t) => {
+  const OF_CLUSTER = ['vsf_safety_leader', 'vsf_safety_cluster_latch_known', 'vsf_safety_missing_rights'];
+  const alone = await scrape(await startApp(t));
+  t.notOk(OF_CLUSTER.some((name) => alone.has(name)));
+
+  const cluster = pretendCluster({ facts: { missingRights: ['delete pods', 'patch jobs'] } });
+  const running = await startApp(t, { cluster });
+  const told = async (): Promise<unknown[]> => {
+    const samples = await scrape(running);
+    return OF_CLUSTER.map((name) => samples.get(name));
+  };
+  t.same(await told(), [1, 1, 2]);
+  const { state } = running.supervisor;
+  const standby = { state: 'standby', identity: 'vsf-safety-1', leader: 'vsf-safety-2' } as const;
+  if (!state.cluster) throw new Error('no cluster');
+  running.supervisor.submit({
+    kind: 'cluster-reported',
+    cluster: { ...state.cluster, leadership: standby, isLatchKnown: false },
+  });
+  t.same(await told(), [0, 0, 2]);
 });
 
 t.test('negotiateMetrics() prefers what the scraper does', async (t) => {
@@ -159,6 +182,7 @@ t.test('metricsText() lets other work run between slices of 50 nodes, and tells 
     journalOk: true,
     webSocketClients: 0,
     tally: new Tally(),
+    missingRights: null,
     pause: async () => {
       pauses += 1;
       world.run(10);

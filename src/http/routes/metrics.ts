@@ -5,7 +5,7 @@ import type { App, AppParts } from '../parts.ts';
 import type { Stream } from '../stream.ts';
 
 export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 'clientCount'>): void {
-  const { supervisor, monitor, clock, version, journalHealth } = parts;
+  const { supervisor, monitor, clock, version, journalHealth, cluster } = parts;
   const tally = new Tally();
   const unsubscribe = supervisor.subscribe((message) => tally.count(message));
   app.addHook('onClose', async () => unsubscribe());
@@ -33,6 +33,7 @@ export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 
         journalOk: state.journal.ok && journalHealth().ok,
         webSocketClients: stream.clientCount,
         tally,
+        missingRights: cluster?.facts().missingRights.length ?? null,
         pause: () => clock.sleep(0),
       };
       reply.header('content-type', type === OPENMETRICS_TYPE ? OPENMETRICS_TYPE : TEXT_TYPE);
