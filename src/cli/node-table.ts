@@ -12,7 +12,23 @@ export function nodeLines(node: NodeStatus, headline: string, paint: Paint): str
   const title = `${paint(printable(node.node), 'bold')}  ${printable(headline)}`;
   if (node.readings.length === 0) return [title, '  nothing has been read here'];
   const shown = [...node.readings].sort((a, b) => order(a) - order(b));
-  return [title, ...tableOf([HEAD, ...shown.map((reading) => rowOf(reading, node))], paint)];
+  return [
+    title,
+    ...tableOf([HEAD, ...shown.map((reading) => rowOf(reading, node))], paint),
+    ...podRows(node).map(([gpu, pods]) => `  ${printable(`gpu ${gpu} is used by ${pods}`)}`),
+  ];
+}
+
+/** Of a card that many share the first are told, and how many more. */
+const MOST_PODS = 3;
+
+/** Each card that pods are known to use, with their names. */
+export function podRows({ gpus }: Pick<NodeStatus, 'gpus'>): (readonly [gpu: string, pods: string])[] {
+  return gpus.flatMap(({ id, pods = [] }) => {
+    if (pods.length === 0) return [];
+    const more = pods.length > MOST_PODS ? ` and ${pods.length - MOST_PODS} more` : '';
+    return [[gpuName(id, { gpus }), pods.slice(0, MOST_PODS).join(', ') + more] as const];
+  });
 }
 
 /** What is judged first, by part of the machine; what is only shown last. Stable within a part. */

@@ -4,6 +4,7 @@
 // asks the service and writes to the terminal is watch.ts.
 import type { NodeStatus, Status } from '../http/status-view.ts';
 import { ageText, type Cell, type Paint, printable, tableOf } from './layout.ts';
+import { podRows } from './node-table.ts';
 import { COLOURS } from './status.ts';
 import { readingLines } from './watch-readings.ts';
 
@@ -166,6 +167,10 @@ function sectionsOf(status: Status, paint: Paint): Section[] {
     ...section(
       'Without a lease',
       unleased.map(({ kind, name, node = '-', gpu = '' }) => [kind, name, node, gpu]),
+    ),
+    ...section(
+      'GPUs used by pods',
+      nodes.flatMap((node) => podRows(node).map(([gpu, pods]) => [node.node, gpu, pods])),
     ),
     ...(nodes.length < 2
       ? []

@@ -9,6 +9,9 @@ import { canonicalGpuUuid, canonicalPciAddress, type GpuSighting } from './readi
  */
 export const MOST_GPUS = 64;
 
+/** Of one card, by all sources together. */
+const MOST_PODS = 32;
+
 export interface KnownGpu {
   readonly id: string;
   readonly pciAddress?: string;
@@ -112,5 +115,6 @@ export function gpuNamed(gpus: GpuIdentities, name: string): KnownGpu | null {
 
 function mergeSightings(a: GpuSighting, b: GpuSighting): GpuSighting {
   const [main, other] = b.uuid && !a.uuid ? [b, a] : [a, b];
-  return { ...other, ...main, required: a.required && b.required };
+  const pods = a.pods && b.pods ? { pods: [...new Set([...a.pods, ...b.pods])].slice(0, MOST_PODS) } : {};
+  return { ...other, ...main, ...pods, required: a.required && b.required };
 }

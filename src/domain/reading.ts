@@ -77,6 +77,8 @@ export interface GpuSighting {
   readonly required: boolean;
   /** It has no memory of its own (GB10, Jetson): judged by the system's memory. */
   readonly unifiedMemory?: boolean;
+  /** Pods that use it, `namespace/name`, where a source tells: shown, never part of which card it is, never kept. */
+  readonly pods?: readonly string[];
 }
 
 /** A sign that there is at least one GPU here, without telling which (a failing nvidia-smi, node capacity). */

@@ -140,6 +140,7 @@ export function nodeStatusOf(
     gpus: [...ids].flatMap((id) => {
       const gpu = listed.get(id) ?? known.get(id);
       if (!gpu) return [];
+      const pods = listed.get(id)?.pods;
       const slowdownC = node.limits.slowdownC.get(id);
       return {
         id,
@@ -150,6 +151,7 @@ export function nodeStatusOf(
         listed: listed.has(id),
         ignored: gpuSettingsOf(settings, gpu).ignore,
         ...(slowdownC !== undefined && { slowdownC }),
+        ...(pods && { pods: [...pods] }),
       };
     }),
     unprotected: node.unprotected,

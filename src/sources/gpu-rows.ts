@@ -12,6 +12,7 @@ import {
   type Witness,
 } from '../domain/reading.ts';
 import type { RowIdentity } from './gpu-identity.ts';
+import { MOST_PODS } from './gpu-pods.ts';
 import { leastOf } from './node-samples.ts';
 import { HARDWARE_POWER_BRAKE, HARDWARE_THERMAL_SLOWDOWN, hardwareThrottle, printable } from './nvidia-smi-card.ts';
 import { blankCause, blankCountCause } from './sentinels.ts';
@@ -30,6 +31,8 @@ export interface GpuRow {
   readonly sampledAtMs?: number;
   /** Code of a fault, of a count of them. */
   readonly xid?: string;
+  /** `namespace/name` of the pod that uses the card, as this row tells it. */
+  readonly pod?: string;
 }
 
 /** Cards and quantities that were given otherwise than by a stand-in, since this process started. */
@@ -227,6 +230,7 @@ function sightingOf(id: string, rows: readonly GpuRow[], memory: readonly RawRea
       .find((value) => value !== undefined && (key !== 'uuid' || value === id));
   };
   const [uuid, pciAddress, name] = [told('uuid'), told('pciAddress'), told('name')];
+  const pods = [...new Set(rows.flatMap(({ pod }) => pod ?? []))].sort().slice(0, MOST_PODS);
   const isTold = memory.some(({ value }) => value !== null);
   const isUnified =
     !isTold && UNIFIED_MEMORY.test(name ?? '') && rows.some(({ series }) => series.is === 'temperature');
@@ -239,6 +243,7 @@ function sightingOf(id: string, rows: readonly GpuRow[], memory: readonly RawRea
     // These exporters serve cards; one that turns out to be integrated is outweighed by a source that can tell.
     required: true,
     ...(isUnified ? { unifiedMemory: true } : isTold && { unifiedMemory: false }),
+    ...(pods.length > 0 && { pods }),
   };
 }
 

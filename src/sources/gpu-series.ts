@@ -5,6 +5,7 @@
 // series.ts, the labels' meaning in gpu-identity.ts, one card's readings in gpu-rows.ts.
 import type { GpuSign, Witness } from '../domain/reading.ts';
 import { CardIds, identityInText, identityOf, type RowIdentity } from './gpu-identity.ts';
+import { podOf } from './gpu-pods.ts';
 import { type CardAnswer, type GpuRow, readCard } from './gpu-rows.ts';
 import { readUnnamed } from './gpu-unnamed.ts';
 import { printable } from './nvidia-smi-card.ts';
@@ -128,6 +129,7 @@ function rowsOf(scrape: Scrape): GpuRow[] {
       if (!entry || EXPORTER_FACTS.has(entry.series.is)) continue;
       const stamp = sampledAtMs(sample, scrape);
       const xid = sample.labels['xid'];
+      const pod = podOf(sample.labels);
       rows.push({
         ...entry,
         name,
@@ -135,6 +137,7 @@ function rowsOf(scrape: Scrape): GpuRow[] {
         value: sample.value,
         ...(stamp !== undefined && { sampledAtMs: stamp }),
         ...(xid !== undefined && { xid }),
+        ...(pod !== null && { pod }),
       });
     }
   }

@@ -87,6 +87,23 @@ const seenOf = (status: Status | null, change: Partial<Seen> = {}): Seen => ({
   ...change,
 });
 
+t.test('watch and status name the pods that use a card, the first of many', async (t) => {
+  const status = await ownStatus(t);
+  const [node] = status.nodes;
+  const [one, two] = node?.gpus ?? [];
+  if (!node || !one || !two) throw new Error('the rig has two cards');
+  const pods = ['train/a', 'train/b', 'infer/c', 'infer/d\u001b[2J', 'infer/e'];
+  const used = { ...status, nodes: [{ ...node, gpus: [{ ...one, pods }, two] }] };
+  const slot = one.pciAddress ?? one.id;
+  const screen = screenLines(seenOf(used), { columns: 120, rows: 60 }, plain).join('\n');
+  t.match(screen, `GPUs used by pods (1)\n  ${node.node}  ${slot}  train/a, train/b, infer/c and 2 more`);
+  t.notMatch(screenLines(seenOf(status), { columns: 120, rows: 60 }, plain).join('\n'), /used by pods/);
+  const { url } = await standInService(t, () => [200, used]);
+  const { out } = await vsfSafety(['status', '--url', url]);
+  t.match(out, `\n  gpu ${slot} is used by train/a, train/b, infer/c and 2 more\n`);
+  t.equal(out.match(/is used by/g)?.length, 1, 'of the other one nobody tells');
+});
+
 t.test('watch on a pipe prints one line per change of action or interlock, and nothing else', async (t) => {
   const service = await startApp(t);
   const { url } = await service.listen();

@@ -168,3 +168,18 @@ t.test("decide() counts the last readings of a failing source under the card's o
   world.run(20);
   t.match(world.renew(), { result: { action: 'WAIT_COOLDOWN' } });
 });
+
+t.test('identifyGpus() keeps the pods of a listed card by all sources, and none of a known one', async (t) => {
+  const card = { id: 'GPU-a', uuid: 'GPU-a', vendor: 'nvidia', required: true } as const;
+  const sightings = [
+    { ...card, pods: ['a/one', 'a/two'] },
+    { ...card, name: 'RTX' },
+    { ...card, pods: ['a/two', 'b/three'] },
+  ];
+  const { known, listed } = identifyGpus(new Map(), sightings, false);
+  t.same(listed.get('GPU-a')?.pods, ['a/one', 'a/two', 'b/three']);
+  t.notHas(known.get('GPU-a'), { pods: Array });
+  const later = identifyGpus(known, [card], false);
+  t.equal(later.listed.get('GPU-a')?.pods, undefined, 'a pod that has ended is not told any more');
+  t.equal(later.known.get('GPU-a'), known.get('GPU-a'), 'and nothing durable has changed');
+});

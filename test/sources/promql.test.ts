@@ -219,6 +219,7 @@ t.test('PrometheusServer knows a GPU by its UUID and a workload never as its exp
     report?.gpus.map(({ id }) => id),
     [UUID.toLowerCase().replace('gpu-', 'GPU-')],
   );
+  t.strictSame(report?.gpus[0]?.pods, ['default/pod1', 'default/pod2']);
   t.equal(toldOf(report, 'gpu', 'temperature'), 71);
   t.equal(toldOf(report, 'gpu', 'memory'), 0.25);
 });
