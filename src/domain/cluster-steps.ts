@@ -64,14 +64,20 @@ export function takeCluster(step: Step, cluster: ClusterState): void {
 
 /**
  * Another process leads and renews the leases by its own record: here they would only run out, and their workloads be
- * stopped in the middle of their run.
+ * stopped in the middle of their run. What runs in a process group stays: its holder is on this machine and reaches no
+ * other process, and no other process could stop it.
  */
 function handOver(step: Step, leader: string): void {
-  if (step.state.leases.size === 0) return;
+  const handed = [...step.state.leases.values()].filter(({ processGroup }) => processGroup === null);
+  if (handed.length === 0) return;
   const why = `${leader} leads and keeps the leases`;
-  for (const id of step.state.leases.keys()) step.record(`lease/${id}`, null, why);
-  step.log('info', `${step.state.leases.size} leases are handed over: ${why}`);
-  step.change({ leases: new Map() });
+  const leases = new Map(step.state.leases);
+  for (const { id } of handed) {
+    leases.delete(id);
+    step.record(`lease/${id}`, null, why);
+  }
+  step.log('info', `${handed.length} leases are handed over: ${why}`);
+  step.change({ leases });
 }
 
 /** Goes on with the leases of the process that led before; those of a tripped place are over. */

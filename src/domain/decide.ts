@@ -5,8 +5,9 @@ import { adoptTrips, resetElsewhere, takeCluster, takeOverLeases } from './clust
 import { cardTemperatureC } from './constraints.ts';
 import type { Answer, Effect, Moment, SafetyEvent } from './events.ts';
 import { forget } from './forgetting.ts';
-import { isWithin } from './interlock.ts';
+import { isWithin, type Trip } from './interlock.ts';
 import { invariant, unreachable } from './invariant.ts';
+import { isLeaseIn } from './lease.ts';
 import { isLive } from './lease-places.ts';
 import {
   askLease,
@@ -139,7 +140,8 @@ function handle(step: Step, event: SafetyEvent): Answer {
       return { kind: 'none' };
     case 'cluster-reset':
       resetElsewhere(step, event);
-      judgeAndTrip(step, [...step.state.nodes.keys()]);
+      // Before the first look there is nothing to judge, and what was missing before a restart would count as missing now.
+      if (step.state.lastEvaluationAtMs !== null) judgeAndTrip(step, [...step.state.nodes.keys()]);
       publishIfChanged(step);
       return { kind: 'none' };
     case 'cluster-reported':
@@ -342,14 +344,14 @@ function checkInvariants(before: SafetyState, after: SafetyState, event: SafetyE
   }
   for (const [id, lease] of after.leases) {
     if (before.leases.has(id)) continue;
-    const isHeld = [...after.trips.values()].some(
-      (other) =>
-        other.scope.kind === 'all' ||
-        !lease.nodes ||
-        lease.nodes.some((node) => other.scope.kind === 'nodes' && other.scope.nodes.includes(node)),
-    );
-    const isOurs = event.kind === 'lease-asked' || event.kind === 'leases-taken-over';
-    invariant(isOurs && !isHeld, `Lease ${id} was granted while tripped (I2)`);
+    const isTakenOver = event.kind === 'leases-taken-over';
+    // A start is judged everywhere; what has run on since before a node's trip only where it runs.
+    const isHeldBy = ({ scope }: Trip): boolean => {
+      if (isTakenOver) return isLeaseIn(lease, scope, after.inventory, after.settings.localNode);
+      return scope.kind === 'all' || !lease.nodes || lease.nodes.some((node) => scope.nodes.includes(node));
+    };
+    const isHeld = [...after.trips.values()].some(isHeldBy);
+    invariant((isTakenOver || event.kind === 'lease-asked') && !isHeld, `Lease ${id} was granted while tripped (I2)`);
   }
   invariant(after.epoch >= before.epoch, 'The epoch went back (I11)');
   const isTick = event.kind === 'observed' && event.why === 'tick';

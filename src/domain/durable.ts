@@ -68,8 +68,16 @@ const isText = (value: unknown): value is string => typeof value === 'string';
 const isTexts = (value: unknown): value is string[] => Array.isArray(value) && value.every(isText);
 const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
 
-/** Replays the journal's map into a state. Never throws; what cannot be read is named in `problems`. */
-export function restoreState(settings: SafetySettings, map: ReadonlyMap<string, unknown>, moment: Moment): Restored {
+/**
+ * Replays the journal's map into a state. Never throws; what cannot be read is named in `problems`. With `inCluster` this
+ * process may have been moved to another machine than the workloads whose leases it kept.
+ */
+export function restoreState(
+  settings: SafetySettings,
+  map: ReadonlyMap<string, unknown>,
+  moment: Moment,
+  { inCluster = false }: { readonly inCluster?: boolean } = {},
+): Restored {
   let state = initialState(settings, moment);
   state = { ...state, boots: bootsIn(map, settings, moment) };
   const set: Record<string, unknown> = {};
@@ -159,6 +167,13 @@ export function restoreState(settings: SafetySettings, map: ReadonlyMap<string, 
     if (!lease) return 'is no lease';
     if (lease.bootId === settings.bootId) {
       leases.set(lease.id, lease);
+      return null;
+    }
+    // Another boot is another machine's, perhaps, and pods run on wherever they are; who holds it no more lets it lapse.
+    if (inCluster && lease.processGroup === null) {
+      const moved = { ...lease, bootId: settings.bootId };
+      leases.set(lease.id, moved);
+      set[`lease/${lease.id}`] = moved;
       return null;
     }
     const { id, workload, identity, simulated } = lease;

@@ -329,10 +329,12 @@ export function lapseLeases(step: Step): void {
 
 /**
  * When a lease is over if nobody renews it, monotonic; `null` is not known yet. While this process does not lead, another
- * one may, and be renewed there: then only what runs on this machine lapses, or pods would be stopped in their run.
+ * one may, and be renewed there; and until its leases have been taken over nobody knows how long that went on. Till then
+ * only what runs on this machine lapses, or pods would be stopped in their run.
  */
 export function leaseDueMs({ cluster }: SafetyState, lease: Lease): number | null {
-  if (cluster && cluster.leadership.state !== 'leader' && lease.processGroup === null) return null;
+  const isRenewedHere = !cluster || (cluster.leadership.state === 'leader' && cluster.areLeasesKnown);
+  if (!isRenewedHere && lease.processGroup === null) return null;
   const dueMs = Math.min(lease.expiresAtMs ?? Infinity, lease.endsAtMs ?? Infinity);
   return dueMs === Infinity ? null : dueMs;
 }

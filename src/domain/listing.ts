@@ -43,7 +43,8 @@ export function takeListing(step: Step, listing: Listing): void {
 function withMachine(step: Step, node: NodeState, machine: ClusterMachine | null): NodeState {
   const { machine: before, graceBootId } = node;
   const isSame = before?.isReady === machine?.isReady && before?.bootId === machine?.bootId;
-  const known = isSame ? node : { ...node, machine };
+  const isBack = before?.isReady === false && machine?.isReady === true;
+  const known = isSame ? node : { ...node, machine, ...(isBack && { readySinceMs: step.nowMs }) };
   const bootId = machine?.isReady ? machine.bootId : null;
   if (bootId === null || bootId === graceBootId) return known;
   const { node: name } = node.watch;

@@ -38,6 +38,7 @@ export function newNode(state: SafetyState, name: string): NodeState {
     graceUntilMs: state.startedAtMs + state.settings.bootGraceMs,
     graceBootId: null,
     machine: null,
+    readySinceMs: null,
     blindCarryMs: 0,
     throttles: new Map(),
     limits: { constraints: settingsOf(state.settings, name).constraints, slowdownC: new Map() },
@@ -259,21 +260,27 @@ function isBlindTooLong(state: SafetyState, node: NodeState, finding: Finding, n
   if (component !== 'gpu' && component !== 'cpu' && component !== 'memory' && component !== 'system') return false;
   const key = readingKey(component, id, quantity);
   const sinceMs = Math.max(node.missingSinceMs.get(key) ?? nowMs, node.liveSinceMs);
-  if (nowMs - sinceMs < blindAbortAfterMs(state, node)) return false;
+  if (nowMs < blindFromMs(state, node, sinceMs)) return false;
   return node.watch.seen.has(key) || nowMs >= node.graceUntilMs;
 }
 
-/** On a node that its cluster calls not Ready nothing can be stopped through the API, and much of it is silent for a while. */
-function blindAbortAfterMs({ settings }: SafetyState, { machine }: NodeState): number {
+/**
+ * When a reading that is missing since `sinceMs` has been so for too long, monotonic. On a node that its cluster calls not
+ * Ready nothing can be stopped through the API, and much of it is silent for a while; back again, its exporters have the
+ * usual time to be read, but all in all never longer than had it stayed away.
+ */
+function blindFromMs({ settings }: SafetyState, { machine, readySinceMs }: NodeState, sinceMs: number): number {
   const { blindAbortAfterMs: usualMs } = settings;
-  return machine?.isReady === false ? Math.max(usualMs, NOT_READY_GRACE_MS) : usualMs;
+  const longestMs = sinceMs + Math.max(usualMs, NOT_READY_GRACE_MS);
+  if (machine?.isReady === false) return longestMs;
+  return Math.max(sinceMs + usualMs, Math.min((readySinceMs ?? -Infinity) + usualMs, longestMs));
 }
 
 /** When the first reading that is missing under load has been so for too long, monotonic; `null` when none is. */
 export function blindDueMs(state: SafetyState, node: NodeState): number | null {
   if (node.liveSinceMs === null || node.missingSinceMs.size === 0) return null;
   const dues = [...node.missingSinceMs].map(([key, sinceMs]) => {
-    const dueMs = Math.max(sinceMs, node.liveSinceMs ?? 0) + blindAbortAfterMs(state, node);
+    const dueMs = blindFromMs(state, node, Math.max(sinceMs, node.liveSinceMs ?? 0));
     return node.watch.seen.has(key) ? dueMs : Math.max(dueMs, node.graceUntilMs);
   });
   return Math.min(...dues);

@@ -35,6 +35,8 @@ export function rewatchNode(
   let seen: Set<string> | null = null;
   let cpuChips: Map<string, number> | null = null;
   for (const source of sources.values()) {
+    // What it said last was taken when it said so; since then the machine may have been booted.
+    if (source.failure !== null) continue;
     let chips = 0;
     for (const [ownKey, { raw, state }] of source.tracks) {
       if (state.kind !== 'valid') continue;

@@ -24,6 +24,8 @@ export interface NodeState {
   readonly graceBootId: string | null;
   /** The node as its cluster has it; `null` where no cluster tells. */
   readonly machine: ClusterMachine | null;
+  /** When its cluster called it Ready again, monotonic; `null` where it never was otherwise. */
+  readonly readySinceMs: number | null;
   /** How long this node had been blind under load before the restart, ms; spent at the first evaluation. */
   readonly blindCarryMs: number;
   /** HW throttle bits in how many samples running, per source and GPU. */

@@ -68,9 +68,10 @@ export function latch(step: Step, trigger: Latching): Trip {
   // A card that was loaded at an earlier trip and went dark since must still be seen silent.
   const loadedW = Object.assign(
     {},
-    trigger.loadedW ?? {},
     ...absorbed.map((other) => other.loadedW),
     loadedGpus(step, scope),
+    // Another process's trip: what it saw then, and not what is left of that by now.
+    trigger.loadedW ?? {},
   ) as Trip['loadedW'];
   const made: Trip = {
     tripId: trigger.tripId ?? step.newId(),
