@@ -12,6 +12,7 @@ import {
   type SafetyService,
   type SafetyServiceError,
   type ServiceAnswer,
+  type ServiceRequest,
 } from './safety-service.ts';
 import { isObject, localVerdict, parseVerdict, type Verdict } from './verdict.ts';
 
@@ -88,6 +89,27 @@ const RETRY_PAUSE_MS = 500;
 const LONGEST_WAIT_SECONDS = 10;
 const SHORTEST_WAIT_SECONDS = 1;
 
+/**
+ * Behind one address there may be several processes of a cluster, of which one grants leases and knows them; each exchange
+ * has a connection of its own, so that the next one may find it. Of two, four tries miss it once in sixteen.
+ */
+const LEADER_ATTEMPTS = 4;
+const ELSEWHERE: readonly unknown[] = ['not-leader', 'state-unknown'];
+
+/** Asks again where the process that answered only says that another one must be asked. */
+async function askLeader(service: SafetyService, request: ServiceRequest): Promise<ServiceAnswer> {
+  let answer = await service.ask(request);
+  for (let attempt = 1; attempt < LEADER_ATTEMPTS && isElsewhere(answer); attempt++) answer = await service.ask(request);
+  return answer;
+}
+
+function isElsewhere(answer: ServiceAnswer): boolean {
+  if (answer.kind !== 'answered' || answer.status !== 503) return false;
+  const { code, result = answer.body } = answer.body;
+  const findings = isObject(result) && Array.isArray(result['findings']) ? result['findings'] : [];
+  return ELSEWHERE.includes(code) || findings.some((finding) => isObject(finding) && finding['code'] === 'not-leader');
+}
+
 export function timeoutFor(ttlMs: number): number {
   return Math.min(REQUEST_TIMEOUT_MS, ttlMs / 3);
 }
@@ -96,7 +118,7 @@ export function timeoutFor(ttlMs: number): number {
 export async function askPreflight(service: SafetyService, ask: StartAsk): Promise<Verdict> {
   const { intensity, nodes, constraints } = ask;
   const body = { intensity, nodes, constraints };
-  const answer = await service.ask({ method: 'POST', path: '/preflight', body, timeoutMs: START_TIMEOUT_MS });
+  const answer = await askLeader(service, { method: 'POST', path: '/preflight', body, timeoutMs: START_TIMEOUT_MS });
   const verdict = answer.kind === 'answered' && 'action' in answer.body ? parseVerdict(answer.body) : null;
   if (answer.kind === 'answered' && verdict && verdict.safe === (answer.status === 200)) return verdict;
   return refusalOf(errorOf(answer)).verdict;
@@ -108,10 +130,10 @@ export async function askLease(service: SafetyService, clock: Clock, ask: LeaseA
   const firstSent = clock.now();
   const body = { ...ask, id };
   const request = { method: 'POST', path: '/leases', body, timeoutMs: START_TIMEOUT_MS } as const;
-  let answer = await service.ask(request);
+  let answer = await askLeader(service, request);
   for (let attempt = 1; attempt < START_ATTEMPTS && answer.kind === 'unreachable'; attempt++) {
     await clock.sleep(RETRY_PAUSE_MS);
-    answer = await service.ask(request);
+    answer = await askLeader(service, request);
   }
   if (answer.kind === 'answered' && answer.status === 201) {
     const standing = standingOf(answer, id);
@@ -181,7 +203,7 @@ export async function renewLease(service: SafetyService, id: string, timeoutMs: 
 
 /** Gives a lease back, as well as it goes: one that cannot be given back lapses. Says why it could not be. */
 export async function releaseLease(service: SafetyService, id: string, timeoutMs: number): Promise<string | null> {
-  const answer = await service.ask({ method: 'DELETE', path: `/leases/${id}`, timeoutMs });
+  const answer = await askLeader(service, { method: 'DELETE', path: `/leases/${id}`, timeoutMs });
   const isGone = answer.kind === 'answered' && [204, 404, 410].includes(answer.status);
   return isGone ? null : errorOf(answer).message;
 }

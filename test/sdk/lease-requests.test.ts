@@ -1,5 +1,5 @@
 import t from 'tap';
-import { askLease, askPreflight, waitForLease } from '../../src/sdk/lease-requests.ts';
+import { askLease, askPreflight, releaseLease, waitForLease } from '../../src/sdk/lease-requests.ts';
 import type { ServiceAnswer } from '../../src/sdk/safety-service.ts';
 import { answered, LEASE_ID, live, PretendService, problem, result, UNREACHABLE } from './pretend-service.ts';
 
@@ -96,6 +96,42 @@ t.test('askLease() gives the refusal that the service gives, with when to ask ag
   });
   service.reply = () => answered(423, { result: result('ABORT') });
   t.match(await askLease(service, service.clock, ASK), { kind: 'refused', retryAfterSeconds: null });
+});
+
+t.test('askLease(), askPreflight() and releaseLease() look for the process that leads', async (t) => {
+  const service = new PretendService();
+  const standby = (body: object): ServiceAnswer => answered(503, body, 10);
+  const verdict = result('WAIT_COOLDOWN', { findings: [{ code: 'over-maximum' }, { code: 'not-leader' }] });
+  let standbys = 2;
+  const behind = (own: ServiceAnswer, leader: ServiceAnswer) => () => (standbys-- > 0 ? own : leader);
+  service.reply = behind(standby({ result: verdict }), answered(201, live()));
+  t.match(await askLease(service, service.clock, ASK), { kind: 'granted', id: LEASE_ID });
+  t.same(
+    service.asked.map(({ body }) => (body as { id: string }).id),
+    [LEASE_ID, LEASE_ID, LEASE_ID],
+    'by the same id, which grants nothing twice',
+  );
+  standbys = 3;
+  service.reply = behind(standby(verdict), answered(200, result('PROCEED')));
+  t.match(await askPreflight(service, {}), { safe: true });
+  for (const code of ['not-leader', 'state-unknown']) {
+    standbys = 3;
+    service.reply = behind(problem(code, 503), answered(204, {}));
+    t.equal(await releaseLease(service, LEASE_ID, 5_000), null, 'what is given back to nobody would be stopped');
+  }
+
+  await t.test('a few times, and where the hardware refuses but once', async (t) => {
+    service.asked.length = 0;
+    service.reply = () => standby({ result: verdict });
+    t.match(await askLease(service, service.clock, ASK), { kind: 'refused', retryAfterSeconds: 10 });
+    t.equal(service.asked.length, 4);
+    service.asked.length = 0;
+    service.reply = () => standby({ result: result('WAIT_COOLDOWN', { findings: [{ code: 'interlock-cooling' }] }) });
+    t.match(await askLease(service, service.clock, ASK), { kind: 'refused' });
+    service.reply = () => answered(423, { result: result('ABORT', { findings: [{ code: 'not-leader' }] }) });
+    t.match(await askLease(service, service.clock, ASK), { kind: 'refused', verdict: { action: 'ABORT' } });
+    t.equal(service.asked.length, 2);
+  });
 });
 
 t.test('askLease() and askPreflight() throw for a mistake in the request, by the code of the problem', async (t) => {

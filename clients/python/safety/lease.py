@@ -35,6 +35,12 @@ LONGEST_PERIOD_SECONDS = 2.0
 SHORT_PERIOD_SECONDS = 1.0
 
 
+#: Behind one address there may be several processes of a cluster, of which one grants leases and knows them; each
+#: exchange has a connection of its own, so that the next one may find it. Of two, four tries miss it once in sixteen.
+LEADER_ATTEMPTS = 4
+ELSEWHERE = ("not-leader", "state-unknown")
+
+
 @dataclass(frozen=True)
 class LeaseRequest:
     """What is asked for; `None` leaves it to the service."""
@@ -103,7 +109,7 @@ class Refusal:
 def ask_preflight(service: Service, request: LeaseRequest) -> SafetyResult:
     """May it start? Not being able to ask is an unsafe result; a mistake in the request raises `ServiceError`."""
     try:
-        answer = service.ask("POST", "/preflight", request.to_start(), timeout_seconds=START_TIMEOUT_SECONDS)
+        answer = _ask_leader(service, "POST", "/preflight", request.to_start(), START_TIMEOUT_SECONDS)
         if answer.status in (200, 423, 503) and "action" in answer.body:
             result = _result_of(answer, answer.body)
             if result.safe is not (answer.status == 200):
@@ -118,7 +124,7 @@ def ask_for_lease(service: Service, request: LeaseRequest) -> Union[Grant, Refus
     """Preflight and grant in one. Raises as `ask_preflight` does."""
     sent_at = time.monotonic()
     try:
-        answer = service.ask("POST", "/leases", request.to_lease(), timeout_seconds=START_TIMEOUT_SECONDS)
+        answer = _ask_leader(service, "POST", "/leases", request.to_lease(), START_TIMEOUT_SECONDS)
         if answer.status == 201:
             return Grant(request.id, *_lease_of(answer, request.id), sent_at=sent_at)
         if answer.status in (423, 503) and "result" in answer.body:
@@ -129,6 +135,27 @@ def ask_for_lease(service: Service, request: LeaseRequest) -> Union[Grant, Refus
         raise answer.problem()
     except (ServiceUnreachable, ServiceError) as error:
         return _refusal_of(error)
+
+
+def _ask_leader(
+    service: Service, method: str, path: str, body: Optional[Mapping[str, Any]], timeout_seconds: float
+) -> Answer:
+    """Asks again where the process that answered only says that another one must be asked."""
+    answer = service.ask(method, path, body, timeout_seconds=timeout_seconds)
+    for _ in range(LEADER_ATTEMPTS - 1):
+        if not _is_elsewhere(answer):
+            break
+        answer = service.ask(method, path, body, timeout_seconds=timeout_seconds)
+    return answer
+
+
+def _is_elsewhere(answer: Answer) -> bool:
+    if answer.status != 503:
+        return False
+    result = answer.body.get("result", answer.body)
+    findings = result.get("findings") if isinstance(result, dict) else None
+    codes = [finding.get("code") for finding in findings or () if isinstance(finding, dict)]
+    return answer.body.get("code") in ELSEWHERE or "not-leader" in codes
 
 
 def _refusal_of(error: SafetyError) -> Refusal:
@@ -146,7 +173,7 @@ def _refusal_of(error: SafetyError) -> Refusal:
 def release(service: Service, lease_id: str, timeout_seconds: float) -> None:
     """Gives a lease back, as well as it goes: one that cannot be given back lapses."""
     try:
-        answer = service.ask("DELETE", f"/leases/{lease_id}", timeout_seconds=timeout_seconds)
+        answer = _ask_leader(service, "DELETE", f"/leases/{lease_id}", None, timeout_seconds)
         if answer.status not in (204, 404, 410):
             log.warning("Cannot give lease %s back, it will lapse: %s", lease_id, answer.problem())
     except SafetyError as error:
