@@ -7,7 +7,7 @@ import type { Step } from './step.ts';
 import type { StopOrder, StopTarget, TripScope } from './stop.ts';
 
 /** Before the lease's id in the order for the workload of a lease that ended by itself, lapsed or revoked. */
-const LAPSE_ORDER = 'lapse-';
+export const LAPSE_ORDER = 'lapse-';
 
 /** A lease that is over, and why. */
 export interface Ending {

@@ -6,7 +6,7 @@
 import type { Clock } from '../clock.ts';
 import type { Trip, TripCause } from '../domain/interlock.ts';
 import type { StopOrder } from '../domain/stop.ts';
-import type { Admission } from './admission.ts';
+import type { Admission, RuleState } from './admission.ts';
 import { createConfigMapCell, type MapData, type MapEdit } from './config-map.ts';
 import type { KubeApi } from './kube-api.ts';
 import {
@@ -84,6 +84,8 @@ export class ClusterLatch implements StopLatch {
   #last: Promise<unknown> = Promise.resolve();
   #running: Promise<void> = Promise.resolve();
   #wake = new AbortController();
+  /** One that only looks, for `check`, writes nothing. */
+  #isStarted = false;
   #isKnown = false;
   #failure: string | null = 'ConfigMap vsf-estop has not been read yet';
   #arming: Promise<unknown> = Promise.resolve();
@@ -110,6 +112,7 @@ export class ClusterLatch implements StopLatch {
 
   /** Looks once, waiting for at most 3 s, and then again and again until closed. */
   async start(): Promise<void> {
+    this.#isStarted = true;
     await this.sync();
     this.#running = this.#keepLooking();
   }
@@ -119,10 +122,12 @@ export class ClusterLatch implements StopLatch {
     this.#wake.abort();
   }
 
+  /** A trip that came a moment ago is written yet: this process's own disk may go with it. Takes one look's time. */
   async close(): Promise<void> {
     this.#closing.abort();
     this.poke();
     await this.#running;
+    if (this.#isStarted && this.#local().trips.length > 0) await this.sync();
     await this.#last;
   }
 
@@ -130,6 +135,16 @@ export class ClusterLatch implements StopLatch {
   async read(timeoutMs: number): Promise<LatchCopy> {
     const read = await this.#cell.read(timeoutMs);
     return read.kind === 'found' ? parseLatch(read.data) : read;
+  }
+
+  /** After the server was away: what happened meanwhile is told before this resolves, if the server tells. */
+  async catchUp(): Promise<void> {
+    if (!this.#isKnown || this.#failure !== null) await this.sync();
+  }
+
+  /** The rule was read. One that is armed and stands for no trip was armed by a process that had not heard of the reset. */
+  noteRule(state: RuleState): void {
+    if (state.kind === 'armed' && !this.#isEverythingStopped()) this.#isDisarmDue = true;
   }
 
   /** Makes the cluster's copy and the process's own say the same. Never rejects; `false` when it could not. */

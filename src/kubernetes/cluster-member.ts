@@ -5,6 +5,7 @@ import type { Actuator } from '../actuators/actuator.ts';
 import { type Clock, withDeadline } from '../clock.ts';
 import type { ClusterState } from '../domain/cluster.ts';
 import type { DurableChange, Message, SafetyEvent } from '../domain/events.ts';
+import type { CopiedTrip } from '../domain/interlock.ts';
 import type { SafetyState } from '../domain/state.ts';
 import { type Admission, createAdmission, type RuleState } from './admission.ts';
 import { ClusterFacts } from './cluster-facts.ts';
@@ -13,8 +14,8 @@ import { createExporterFinder, type ExporterFinder, type ExporterPods } from './
 import type { KubeApi } from './kube-api.ts';
 import { createKubernetesActuator } from './kubernetes-stop.ts';
 import { Leadership } from './leadership.ts';
-import { createLeaseStore, type LeaseStore, type StoreOutcome } from './lease-store.ts';
-import { createPriorValues, type PriorValues } from './prior-values.ts';
+import { createLeaseStore, LEASE_KEY, type LeaseStore, type StoreOutcome } from './lease-store.ts';
+import { createPriorValues, type PriorValues, RESTORE_MAP } from './prior-values.ts';
 import { type RestoreRequest, type RestoreStep, restore } from './restore.ts';
 
 /** The cluster's record is waited for at a start; a server that is away must not keep the hardware unwatched. */
@@ -85,7 +86,7 @@ export class ClusterMember {
       local: () => ({ epoch: state().epoch, trips: state().trips.values() }),
       isLeader: () => this.#leadership.isLeader,
       simulated,
-      onNews: (news) => parts.tell(eventOf(news)),
+      onNews: (news) => parts.tell(eventOf(news, (node) => nodeNamed(state(), node))),
     });
     this.#leases = createLeaseStore({ ...own, mayWrite: () => this.#leadership.isLeader });
     this.finder = exporters && createExporterFinder({ api, clock, exporters });
@@ -171,16 +172,24 @@ export class ClusterMember {
     if (tripId !== undefined && tookOver) this.#priors.handOver(tookOver, tripId);
   }
 
-  /** Writes what of a durable change is about leases. Only the leader's count; of others nothing is written. */
+  /**
+   * Writes what of a durable change is about leases. Only the leader's count: of others nothing is written, and a lease
+   * that the door granted a moment after the leadership went, which no other process would know, says so.
+   */
   append(change: DurableChange): Promise<StoreOutcome> {
-    return this.#leadership.isLeader ? this.#leases.append(change) : Promise.resolve({ ok: true });
+    if (this.#leadership.isLeader) return this.#leases.append(change);
+    const isGrant = Object.keys(change.set).some((key) => key.startsWith(LEASE_KEY));
+    return Promise.resolve(isGrant ? { ok: false, detail: 'this process leads no longer' } : { ok: true });
   }
 
   reset(request: Parameters<ClusterLatch['reset']>[0]): Promise<ResetOutcome> {
     return this.#leadership.isLeader ? this.#latch.reset(request) : Promise.resolve({ kind: 'not-leader' });
   }
 
-  /** Gives back what the stop of `tripId` took; what has nothing left to be given back is forgotten. */
+  /**
+   * Gives back what the stop of `tripId` took; what has nothing left to be given back is forgotten. Other processes stop
+   * as well, so what they took is read anew; where that fails, nothing is given back.
+   */
   async restore(
     request: { readonly tripId: string } & Pick<RestoreRequest, 'dryRun' | 'mayGoOn'> & {
         readonly onStep: (step: RestoreStep) => void;
@@ -189,7 +198,11 @@ export class ClusterMember {
     const { api, clock } = this.#parts;
     const { tripId, dryRun, mayGoOn, onStep } = request;
     // Read anew: the process that led before may have recorded more since this one started.
-    await this.#priors.load(LOAD_TIMEOUT_MS);
+    const loaded = await this.#priors.load(LOAD_TIMEOUT_MS);
+    if (!loaded.ok) {
+      const detail = `What was stopped cannot be read: ${loaded.detail}`;
+      return [{ uid: '', object: `ConfigMap ${RESTORE_MAP}`, outcome: 'failed', detail }];
+    }
     const priors = this.#priors.all().filter(({ orderId }) => orderId === tripId);
     const steps = await restore({
       api,
@@ -228,7 +241,9 @@ export class ClusterMember {
   }
 
   async #readRule(): Promise<void> {
-    this.#denyRule = wordOf(await this.#admission.readArmed(RULE_TIMEOUT_MS));
+    const rule = await this.#admission.readArmed(RULE_TIMEOUT_MS);
+    this.#denyRule = wordOf(rule);
+    this.#latch.noteRule(rule);
   }
 
   /** The leases of the process that led before: until they are read nothing is granted. */
@@ -267,10 +282,10 @@ export class ClusterMember {
   }
 }
 
-function eventOf(news: LatchNews): SafetyEvent {
+function eventOf(news: LatchNews, nodeName: (node: string) => string): SafetyEvent {
   switch (news.kind) {
     case 'tripped-elsewhere':
-      return { kind: 'cluster-tripped', trips: news.trips };
+      return { kind: 'cluster-tripped', trips: news.trips.map((trip) => namedHere(trip, nodeName)) };
     case 'reset-elsewhere':
       return { kind: 'cluster-reset', epoch: news.epoch, tripIds: news.tripIds, last: news.last };
     case 'must-trip': {
@@ -280,6 +295,12 @@ function eventOf(news: LatchNews): SafetyEvent {
   }
 }
 
+/** Another process may write a node's name in other letters, and the trip must hold the same node here. */
+function namedHere(trip: CopiedTrip, nodeName: (node: string) => string): CopiedTrip {
+  const { scope } = trip;
+  return scope.kind === 'all' ? trip : { ...trip, scope: { kind: 'nodes', nodes: scope.nodes.map(nodeName) } };
+}
+
 function wordOf({ kind }: RuleState): ClusterState['denyRule'] {
   return kind === 'failed' ? 'unknown' : kind;
 }
@@ -287,6 +308,6 @@ function wordOf({ kind }: RuleState): ClusterState['denyRule'] {
 /** Kubernetes writes a node's name in lower case; ours is the one that the configuration or the host gives. */
 function nodeNamed({ nodes, settings }: SafetyState, name: string): string {
   if (nodes.has(name) || settings.nodes.has(name)) return name;
-  const isSame = (other: string): boolean => other.toLowerCase() === name;
+  const isSame = (other: string): boolean => other.toLowerCase() === name.toLowerCase();
   return [settings.localNode, ...settings.nodes.keys(), ...nodes.keys()].find(isSame) ?? name;
 }

@@ -176,7 +176,9 @@ export class ClusterStop {
     if (!quiet || this.#context.clock.now().elapsedMs - quiet.sinceMs < QUIET_MS || quiet.lists < QUIET_LISTS)
       return false;
     const isArmed = !this.#arms || this.#armed?.kind === 'armed' || this.#armed?.kind === 'absent';
-    const areOwnersKnown = this.#problems !== null && this.#problems.length === 0;
+    // Without kinds no controller was listed, and none of them was a problem.
+    const areKindsKnown = this.#context.kinds().length > 0;
+    const areOwnersKnown = areKindsKnown && this.#problems !== null && this.#problems.length === 0;
     const areOwnersStopped = [...this.#owners.values()].every((owner) => owner.isStopped);
     return isArmed && areOwnersKnown && areOwnersStopped && this.#sweep.isConfirmed && this.#listFailure === null;
   }

@@ -25,6 +25,8 @@ const OWNERS_EVERY_MS = 2000;
 const NODES_EVERY_MS = 5000;
 /** 5,000 pods in pages from a busy server take seconds; each request inside has its own deadline. */
 const LOOK_TIMEOUT_MS = 10_000;
+/** A stop goes on whatever the record of the latch says, or does not say, by then. */
+const CATCH_UP_WITHIN_MS = 3_000;
 /** For so long the last list of pods says where there are none. */
 const PODS_KNOWN_FOR_MS = 60_000;
 const NODES_PATH = '/api/v1/nodes';
@@ -55,6 +57,8 @@ export function createKubernetesActuator(options: KubernetesActuatorOptions): Ac
   let podsAtMs = -Infinity;
   let looking: Promise<void> | null = null;
   let nudge = new AbortController();
+  /** Nothing was heard of the cluster since the start, or since it was away. */
+  let isOutOfTouch = true;
 
   const nodeState = (node: string): NodeState => {
     if (nodes === null) return 'unknown';
@@ -119,6 +123,12 @@ export function createKubernetesActuator(options: KubernetesActuatorOptions): Ac
       const startedMs = clock.now().elapsedMs;
       const owners = startedMs - (looks.lastFull?.askedAtMs ?? -Infinity) >= OWNERS_EVERY_MS || isNew(startedMs);
       const [look] = await Promise.all([looks.look({ owners, timeoutMs: LOOK_TIMEOUT_MS }), lookAtNodes(startedMs)]);
+      if (look.podsFailure) isOutOfTouch = true;
+      else if (isOutOfTouch) {
+        // What was reset elsewhere meanwhile, and runs again, must not be stopped again.
+        await withDeadline(clock, CATCH_UP_WITHIN_MS, latch.catchUp());
+        isOutOfTouch = false;
+      }
       for (const one of running.keys()) one.take(look);
       const nowMs = clock.now().elapsedMs;
       const isYoung = [...running.keys()].some((one) => nowMs - one.orderedAtMs < LOOK_FIRST_MS);

@@ -142,6 +142,9 @@ const isObject = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 const isText = (value: unknown): value is string => typeof value === 'string' && value.length > 0;
 const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value);
+/** Further from 1970 there is no date, and whoever writes one throws. */
+const MOST_WALL_MS = 8.64e15;
+const isWallTime = (value: unknown): value is number => isNumber(value) && Math.abs(value) <= MOST_WALL_MS;
 
 function fromJson(text: string | undefined, missing: unknown): unknown {
   if (text === undefined) return missing;
@@ -171,7 +174,7 @@ function readTrip(value: unknown): CopiedTrip | null {
   const scope = readScope(value['scope']);
   const known = CAUSES.find((one) => one === cause);
   if (!isText(tripId) || !scope || !known || typeof reason !== 'string' || typeof by !== 'string') return null;
-  if (!isNumber(sinceWallMs) || typeof simulated !== 'boolean') return null;
+  if (!isWallTime(sinceWallMs) || typeof simulated !== 'boolean') return null;
   if (!isObject(loadedW) || !Object.values(loadedW).every(isNumber)) return null;
   return {
     tripId,
@@ -209,6 +212,6 @@ function readLastReset(text: string | undefined): LastReset | null {
   const value = fromJson(text, null);
   if (!isObject(value)) return null;
   const { tripId, by, reason, wallMs } = value;
-  if (!isText(tripId) || typeof by !== 'string' || typeof reason !== 'string' || !isNumber(wallMs)) return null;
+  if (!isText(tripId) || typeof by !== 'string' || typeof reason !== 'string' || !isWallTime(wallMs)) return null;
   return { tripId, by, reason, wallMs };
 }

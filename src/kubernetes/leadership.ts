@@ -78,13 +78,15 @@ export class Leadership {
 
   /** As of now: judged by the clock at every call, so that a late timer cannot lengthen a leadership. */
   get view(): LeadershipView {
-    const { identity } = this.#parts;
+    const { identity, predecessor } = this.#parts;
     if (this.#isLeading()) return { state: 'leader', identity };
     const nowMs = this.#nowMs();
     const isFresh = this.#answeredAtMs !== null && nowMs - this.#answeredAtMs < RENEW_DEADLINE_MS;
     if (!isFresh || this.#hasStalled(nowMs)) return { state: 'unknown', identity, detail: this.#failure };
     const holder = this.#observed?.holder ?? '';
-    return { state: 'standby', identity, leader: holder === '' || holder === identity ? null : holder };
+    // One that has ended leads nobody, though its name stands there until our own write is answered.
+    const isNobody = holder === '' || holder === identity || holder === predecessor;
+    return { state: 'standby', identity, leader: isNobody ? null : holder };
   }
 
   get isLeader(): boolean {

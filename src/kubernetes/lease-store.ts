@@ -11,7 +11,7 @@ export const LEASE_MAP = 'vsf-leases';
 const WRITE_EVERY_MS = 1_000;
 const WRITE_TIMEOUT_MS = 2_000;
 /** A lease in the journal is under `lease/<id>`. */
-const KEY = 'lease/';
+export const LEASE_KEY = 'lease/';
 
 export type StoredLeases =
   | { readonly kind: 'read'; readonly leases: ReadonlyMap<string, unknown>; readonly problems: readonly string[] }
@@ -77,9 +77,9 @@ export function createLeaseStore(parts: {
     append({ set, delete: deleted }) {
       let isTouched = false;
       const take = (key: string, text: string | null): void => {
-        if (!key.startsWith(KEY)) return;
+        if (!key.startsWith(LEASE_KEY)) return;
         isTouched = true;
-        pending.set(key.slice(KEY.length), text);
+        pending.set(key.slice(LEASE_KEY.length), text);
       };
       for (const [key, value] of Object.entries(set)) take(key, JSON.stringify(value));
       for (const key of deleted) take(key, null);

@@ -3,6 +3,7 @@
 // write. Not in annotations of the controllers: that would need the right to change all of them. The first write wins,
 // since a second look at a stopped controller would remember the stop; only after the trip's reset is a newer value taken.
 import type { Clock } from '../clock.ts';
+import { LAPSE_ORDER } from '../domain/lease-endings.ts';
 import type { KubeApi } from './kube-api.ts';
 import { type EntryChange, SplitMap } from './split-map.ts';
 import type { PriorField, PriorValue } from './stop-latch.ts';
@@ -56,7 +57,7 @@ export function createPriorValues(parts: {
   /** What is kept once `next` came after `before`. */
   function after(before: KeptPrior | undefined, next: KeptPrior): KeptPrior {
     if (!before) return next;
-    const isLapse = before.orderId.startsWith('lapse-');
+    const isLapse = before.orderId.startsWith(LAPSE_ORDER);
     const isSameStop =
       before.orderId === next.orderId || isActive(before.orderId) || (!isLapse && before.epoch >= next.epoch);
     if (!isSameStop) return next;

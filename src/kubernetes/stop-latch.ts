@@ -50,6 +50,11 @@ export interface StopLatch {
    * once for a controller that needs a second kind of field: the fields are joined.
    */
   recordPrior(prior: PriorValue): Promise<boolean>;
+  /**
+   * After the server was away: asks what other processes did meanwhile, so that what was reset elsewhere is withdrawn
+   * before it is stopped again. At once where nothing was missed; never rejects, has its own deadline.
+   */
+  catchUp(): Promise<void>;
   /** What is recorded of a controller by its uid, also from before a restart. */
   priorOf(uid: string): PriorValue | undefined;
 }

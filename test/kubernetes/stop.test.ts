@@ -102,6 +102,40 @@ t.test(
   },
 );
 
+t.test('stop() hears of resets elsewhere before it goes on after the server was away', async (t) => {
+  const rig = new Rig(t);
+  rig.cluster.pod('a');
+  await rig.look();
+  rig.stop();
+  await rig.clock.advance(20_000);
+  t.same(rig.running, []);
+  let isAway = true;
+  rig.cluster.fault = () => (isAway ? failed('unreachable') : undefined);
+  await rig.clock.advance(10_000);
+  // Another process resets the trip, and what it permits is started; then this one is back.
+  rig.cluster.pod('b');
+  rig.latch.onCatchUp = async () => {
+    await rig.clock.sleep(200);
+    rig.withdrawn.abort();
+  };
+  isAway = false;
+  await rig.clock.advance(10_000);
+  t.same(rig.running, ['b'], 'what was started since is not stopped');
+
+  await t.test('and goes on after 3 s if nobody tells', async (t) => {
+    const mute = new Rig(t);
+    mute.latch.onCatchUp = () => new Promise(() => undefined);
+    mute.cluster.pod('a');
+    await mute.look();
+    mute.stop();
+    mute.cluster.pod('b');
+    await mute.clock.advance(3_300);
+    t.same(mute.running, ['b'], 'what was known is deleted at once');
+    await mute.clock.advance(4_000);
+    t.same(mute.running, []);
+  });
+});
+
 t.test('stop() keeps looking: what comes back is stopped, and verified is taken back', async (t) => {
   const rig = new Rig(t);
   rig.cluster.pod('a');

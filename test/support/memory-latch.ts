@@ -16,6 +16,13 @@ export class MemoryLatch implements StopLatch {
     return Promise.resolve(this.armState);
   }
 
+  /** What asking the others brings. */
+  onCatchUp: () => Promise<void> = async () => undefined;
+
+  catchUp(): Promise<void> {
+    return this.onCatchUp();
+  }
+
   recordPrior(prior: PriorValue): Promise<boolean> {
     const known = this.priors.get(prior.uid);
     const isKnown = (path: readonly string[]): boolean =>
