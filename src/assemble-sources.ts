@@ -50,6 +50,8 @@ export interface SourceParts {
 /** The first lists must be there before the first round, or that round would judge half a cluster; but not for ever. */
 const FIRST_REFRESH_MS = 5_000;
 
+const NODES_TIMEOUT_MS = 2_500;
+
 /** Builds what `config` says is read, with the first lists of targets taken. */
 export async function openSources(parts: SourceParts): Promise<SourceSet> {
   const { config, clock } = parts;
@@ -93,9 +95,12 @@ function localSources({ config, settings, clock, root }: SourceParts): Source[] 
 function exporterSet(parts: SourceParts, getter: HttpGetter, credentials: Credentials | null): SourceSet {
   const { config, settings, clock, finder } = parts;
   const local = localSources(parts);
+  // A cluster writes this machine's name in lower case, and it must not become a second node.
+  const isNamed = local.length === 0 || config.nodes.some(({ name }) => name === settings.localNode);
+  const nodes = isNamed ? config.nodes : [...config.nodes, { name: settings.localNode, endpoints: [] }];
   const discovery = new Discovery({
     clock,
-    settings: { ...config.discovery, nodes: config.nodes },
+    settings: { ...config.discovery, nodes },
     get: getter.get,
     credentials,
     kubernetes: finder,
@@ -143,7 +148,7 @@ function exporterSet(parts: SourceParts, getter: HttpGetter, credentials: Creden
     simulation: null,
     sources: () => all,
     async refresh() {
-      await discovery.refreshIfDue();
+      await Promise.all([discovery.refreshIfDue(), finder?.lookAtNodes(NODES_TIMEOUT_MS)]);
       if (discovery.current() !== taken) take();
     },
     listing: () => ({

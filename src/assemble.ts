@@ -71,6 +71,8 @@ const INVENTORY_TIMEOUT_MS = 3_000;
 const GPU_PROCESSES_TIMEOUT_MS = 3_000;
 /** Leases are written and the leadership given back; a server that is away is left to find out by itself. */
 const CLUSTER_CLOSE_MS = 5_000;
+/** So long a start waits for the disk to take who it is in its cluster. */
+const MEMBERSHIP_WITHIN_MS = 2_000;
 /** The journal's last writes may take this long at shutdown. */
 const JOURNAL_CLOSE_MS = 2_000;
 
@@ -104,7 +106,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   const settings: SafetySettings = { ...config.settings, instance: randomUUID(), bootId: readBootId(root) };
   const moment = { ...clock.now(), id: randomUUID() };
   const replayed = replayedMap(journalOpened);
-  const restored = restoreState(settings, replayed, moment);
+  const restored = restoreState(settings, replayed, moment, { inCluster: found.kind === 'cluster' });
   let supervisor: Supervisor;
   const cluster =
     found.kind === 'cluster'
@@ -167,7 +169,12 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   if (cluster) {
     // What was reset elsewhere while this process was down must not be stopped again.
     await cluster.member.start();
-    void journal.append({ set: { [MEMBER_KEY]: memberRecord(settings) }, why: 'stands for election in its cluster' });
+    const membership = { set: { [MEMBER_KEY]: memberRecord(settings) }, why: 'stands for election in its cluster' };
+    // A disk that hangs costs the next start the quick way to the leadership, and nothing else.
+    await withDeadline(clock, MEMBERSHIP_WITHIN_MS, journal.append(membership));
+    // Where pods are must be known before leases are judged by it; a stop begins from it, too.
+    if (supervisor.state.cluster?.isLatchKnown)
+      await takeInventory(supervisor, actuators, clock, unconfiguredKubernetes(config, root));
   }
   supervisor.submit({ kind: 'started' });
   cluster?.member.lead();

@@ -5,6 +5,7 @@ import type { KubeApi, KubeResource } from './kube-api.ts';
 import { discoverKinds, type FailingGroup } from './kube-discovery.ts';
 import { type Right, reviewRights, wordsOf } from './kube-rights.ts';
 import { neededRights } from './needed-rights.ts';
+import { BUILT_IN_GROUPS } from './owner-kinds.ts';
 
 /** Custom kinds are installed while we run. */
 const KINDS_EVERY_MS = 60_000;
@@ -49,12 +50,20 @@ export class ClusterFacts {
   /** Rights that a stop cannot do without and that we lack, and what of both could not be found out: in words. */
   get missing(): readonly string[] {
     const unknown = [this.#kindsFailure, this.#rightsFailure].filter((failure) => failure !== null);
-    return [...this.#missing, ...unknown];
+    return [...this.#missing, ...unknown, ...this.#unseenGroups()];
   }
 
   /** Rights that would help and that we lack, in words. */
   get missingOptional(): readonly string[] {
     return this.#missingOptional;
+  }
+
+  /** Of the groups that every cluster has: without them a stop would know of no Deployment. */
+  #unseenGroups(): readonly string[] {
+    const seen = new Set(this.#kinds.map(({ group, version }) => (group === '' ? version : `${group}/${version}`)));
+    return this.#failing
+      .filter(({ groupVersion }) => BUILT_IN_GROUPS.includes(groupOf(groupVersion)) && !seen.has(groupVersion))
+      .map(({ groupVersion, detail }) => `its kinds in ${groupVersion} could not be found out: ${detail}`);
   }
 
   /** Asks what is due. Never rejects; ends within some 5 s. */
@@ -64,7 +73,8 @@ export class ClusterFacts {
   }
 
   async #refresh(): Promise<void> {
-    if (this.#isDue(this.#kindsAtMs, KINDS_EVERY_MS, this.#kindsFailure !== null)) await this.#discover();
+    const isUnknown = this.#kindsFailure !== null || this.#unseenGroups().length > 0;
+    if (this.#isDue(this.#kindsAtMs, KINDS_EVERY_MS, isUnknown)) await this.#discover();
     const isWanting = this.#rightsFailure !== null || this.#missing.length > 0;
     const isChanged = this.#kindsFailure === null && this.#reviewed !== this.#kindsKey();
     if (isChanged || this.#isDue(this.#rightsAtMs, RIGHTS_EVERY_MS, isWanting)) await this.#review();
@@ -122,6 +132,10 @@ export class ClusterFacts {
       .join();
   }
 }
+
+/** `apps` of `apps/v1`; the core group, of `v1`, is nameless. */
+const groupOf = (groupVersion: string): string =>
+  groupVersion.includes('/') ? (groupVersion.split('/')[0] ?? '') : '';
 
 /** A group whose own server is down for a moment still has its kinds: a stop tries them. */
 function withFailingGroups(

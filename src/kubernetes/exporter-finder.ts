@@ -18,6 +18,11 @@ export interface ExporterPods {
 }
 
 export interface ExporterFinder extends TargetFinder {
+  /**
+   * Lists the nodes alone: whether a node is Ready decides within a minute what blindness there means, and targets are
+   * looked for less often. Large clusters' lists are too long for that. Never rejects.
+   */
+  lookAtNodes(timeoutMs: number): Promise<void>;
   /** A node as it was last listed; upper and lower case are one, as Kubernetes has lower case alone. */
   node(name: string): ClusterNode | null;
 }
@@ -30,6 +35,9 @@ export interface ExporterFinderParts {
 
 /** Whoever waits for the lists gives up at their deadline; the reason should be there before. */
 const MARGIN_MS = 100;
+
+/** A Node object has some 15 KB, most of it images. */
+const MOST_LOOKED_AT_OFTEN = 200;
 
 const NODES = pathOf({ group: '', version: 'v1', resource: 'nodes', namespaced: false });
 const podsIn = (namespace: string | null): string =>
@@ -48,7 +56,7 @@ export function createExporterFinder({ api, clock, exporters }: ExporterFinderPa
     ]);
     if (!nodes.ok) return failed(nodes);
     const clusterNodes = nodes.value.items.map(clusterNodeOf);
-    listed = new Map(clusterNodes.map((node) => [node.name.toLowerCase(), node]));
+    take(clusterNodes);
     const sightings: Sighting[] = [];
     for (const [index, answer] of pods.entries()) {
       const exporter = exporters[index];
@@ -59,7 +67,17 @@ export function createExporterFinder({ api, clock, exporters }: ExporterFinderPa
     return foundOf(clusterNodes, sightings);
   }
 
-  return { find, node: (name) => listed.get(name.toLowerCase()) ?? null };
+  async function lookAtNodes(timeoutMs: number): Promise<void> {
+    if (listed.size > MOST_LOOKED_AT_OFTEN) return;
+    const nodes = await api.list(NODES, {}, timeoutMs);
+    if (nodes.ok) take(nodes.value.items.map(clusterNodeOf));
+  }
+
+  function take(nodes: readonly ClusterNode[]): void {
+    listed = new Map(nodes.map((node) => [node.name.toLowerCase(), node]));
+  }
+
+  return { find, lookAtNodes, node: (name) => listed.get(name.toLowerCase()) ?? null };
 }
 
 const failed = ({ detail }: KubeFailure): Found => ({ ok: false, detail });

@@ -1,6 +1,6 @@
 // A client whose credentials may come later than this service: k3s writes its kubeconfig when it starts, and a service
 // manager starts both at once. Until they can be read every request fails with the reason, and each one tries anew.
-import type { Clock } from '../clock.ts';
+import { type Clock, withDeadline } from '../clock.ts';
 import type { KubeAnswer, KubeApi, KubeFailure } from './kube-api.ts';
 import { createKubeClient } from './kube-client.ts';
 import type { CredentialPlace } from './kube-credentials.ts';
@@ -25,10 +25,11 @@ export function createLateKubeClient(options: { readonly clock: Clock } & Creden
     else made = answer.api;
   }
 
-  async function ask<T>(question: (api: KubeApi) => Promise<KubeAnswer<T>>): Promise<KubeAnswer<T>> {
+  /** A login plugin may take its time; whoever asks waits no longer than for the server. */
+  async function ask<T>(timeoutMs: number, question: (api: KubeApi) => Promise<KubeAnswer<T>>): Promise<KubeAnswer<T>> {
     if (!made && !isClosed && (making || clock.now().elapsedMs - triedAtMs >= AGAIN_AFTER_MS)) {
       making ??= make().finally(() => (making = null));
-      await making;
+      await withDeadline(clock, timeoutMs, making);
     }
     if (made) return question(made);
     const failure: KubeFailure = { ok: false, kind: 'unreachable', status: null, detail, retryAfterMs: null };
@@ -39,12 +40,12 @@ export function createLateKubeClient(options: { readonly clock: Clock } & Creden
     get server() {
       return made?.server ?? kubeconfig ?? 'the cluster of this pod';
     },
-    list: (...args) => ask((api) => api.list(...args)),
-    get: (...args) => ask((api) => api.get(...args)),
-    create: (...args) => ask((api) => api.create(...args)),
-    patch: (...args) => ask((api) => api.patch(...args)),
-    replace: (...args) => ask((api) => api.replace(...args)),
-    remove: (...args) => ask((api) => api.remove(...args)),
+    list: (path, query, timeoutMs) => ask(timeoutMs, (api) => api.list(path, query, timeoutMs)),
+    get: (path, timeoutMs) => ask(timeoutMs, (api) => api.get(path, timeoutMs)),
+    create: (path, body, timeoutMs, query) => ask(timeoutMs, (api) => api.create(path, body, timeoutMs, query)),
+    patch: (path, body, timeoutMs) => ask(timeoutMs, (api) => api.patch(path, body, timeoutMs)),
+    replace: (path, body, timeoutMs) => ask(timeoutMs, (api) => api.replace(path, body, timeoutMs)),
+    remove: (path, options, timeoutMs) => ask(timeoutMs, (api) => api.remove(path, options, timeoutMs)),
     async close() {
       isClosed = true;
       await made?.close();

@@ -184,7 +184,7 @@ export function ruleOf({ group, kind, hasScale }: Pick<KubeResource, 'group' | '
   return { group, kind, method: hasScale ? scale : none, templates: [] };
 }
 
-const BUILT_IN_GROUPS: readonly string[] = ['', 'apps', 'batch'];
+export const BUILT_IN_GROUPS: readonly string[] = ['', 'apps', 'batch'];
 
 /** A kind that every cluster has and that a stop must know all of. */
 export const isBuiltIn = ({ rule }: OwnerKind): boolean =>

@@ -58,6 +58,35 @@ const taken = (found: Found): Extract<Found, { ok: true }> => {
 };
 const urlsOf = (found: Found): string[] => taken(found).targets.map((target) => `${target.node} ${target.url}`);
 
+t.test(
+  'lookAtNodes() lists the nodes alone, and keeps what is known where it cannot or where they are many',
+  async (t) => {
+    const ready = (status: string, count = 1): KubeObject[] =>
+      Array.from({ length: count }, (_, i) =>
+        node(i === 0 ? 'n1' : `n${i + 1}`, { status: { conditions: [{ type: 'Ready', status }] } }),
+      );
+    const lists: Record<string, readonly KubeObject[]> = {
+      '/api/v1/nodes': ready('True'),
+      '/api/v1/pods?app=node-exporter': [],
+    };
+    const { finder, find, asked } = startFinder(lists, [NODE_EXPORTER]);
+    await find();
+    t.equal(finder.node('N1')?.isReady, true);
+    lists['/api/v1/nodes'] = ready('False');
+    await finder.lookAtNodes(2_500);
+    t.same(asked.at(-1), ['/api/v1/nodes', 2_500]);
+    t.equal(finder.node('n1')?.isReady, false);
+    delete lists['/api/v1/nodes'];
+    await finder.lookAtNodes(2_500);
+    t.equal(finder.node('n1')?.isReady, false);
+    lists['/api/v1/nodes'] = ready('True', 201);
+    await find();
+    asked.length = 0;
+    await finder.lookAtNodes(2_500);
+    t.same(asked, []);
+  },
+);
+
 t.test('createExporterFinder() makes a target of every running pod, on the node where it was put', async (t) => {
   const { find, asked } = startFinder(
     {
