@@ -99,7 +99,8 @@ const ELSEWHERE: readonly unknown[] = ['not-leader', 'state-unknown'];
 /** Asks again where the process that answered only says that another one must be asked. */
 async function askLeader(service: SafetyService, request: ServiceRequest): Promise<ServiceAnswer> {
   let answer = await service.ask(request);
-  for (let attempt = 1; attempt < LEADER_ATTEMPTS && isElsewhere(answer); attempt++) answer = await service.ask(request);
+  for (let attempt = 1; attempt < LEADER_ATTEMPTS && isElsewhere(answer); attempt++)
+    answer = await service.ask(request);
   return answer;
 }
 
