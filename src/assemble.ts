@@ -71,8 +71,8 @@ const INVENTORY_TIMEOUT_MS = 3_000;
 const GPU_PROCESSES_TIMEOUT_MS = 3_000;
 /** Leases are written and the leadership given back; a server that is away is left to find out by itself. */
 const CLUSTER_CLOSE_MS = 5_000;
-/** So long a start waits for the disk to take who it is in its cluster. */
-const MEMBERSHIP_WITHIN_MS = 2_000;
+/** So long a start waits for what is better known before than after. */
+const JOINING_WITHIN_MS = 2_000;
 /** The journal's last writes may take this long at shutdown. */
 const JOURNAL_CLOSE_MS = 2_000;
 
@@ -170,11 +170,18 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     // What was reset elsewhere while this process was down must not be stopped again.
     await cluster.member.start();
     const membership = { set: { [MEMBER_KEY]: memberRecord(settings) }, why: 'stands for election in its cluster' };
-    // A disk that hangs costs the next start the quick way to the leadership, and nothing else.
-    await withDeadline(clock, MEMBERSHIP_WITHIN_MS, journal.append(membership));
-    // Where pods are must be known before leases are judged by it; a stop begins from it, too.
-    if (supervisor.state.cluster?.isLatchKnown)
-      await takeInventory(supervisor, actuators, clock, unconfiguredKubernetes(config, root));
+    // Where pods are should be known before leases are judged by it, and a stop begins from it; a server that is away is
+    // not asked, and neither it nor a disk that hangs keeps the hardware unwatched.
+    const isThere = supervisor.state.cluster?.isLatchKnown === true;
+    await Promise.all([
+      withDeadline(clock, JOINING_WITHIN_MS, journal.append(membership)),
+      isThere &&
+        withDeadline(
+          clock,
+          JOINING_WITHIN_MS,
+          takeInventory(supervisor, actuators, clock, unconfiguredKubernetes(config, root)),
+        ),
+    ]);
   }
   supervisor.submit({ kind: 'started' });
   cluster?.member.lead();
