@@ -89,7 +89,7 @@ export function joinCluster(parts: ClusterParts): JoinedCluster {
     namespace: config.kubernetes.namespace,
     namespaces: config.kubernetes.namespaces,
     identity: identityOf(settings),
-    predecessor: predecessorIn(parts.earlier, settings),
+    predecessors: predecessorsIn(parts.earlier, settings),
     exporters: config.discovery.kubernetes ? config.discovery.exporters : null,
     simulated: settings.simulated,
     state,
@@ -120,17 +120,22 @@ export function joinCluster(parts: ClusterParts): JoinedCluster {
 /** Unlike any other process's, also of this one's other starts. */
 const identityOf = ({ instance }: SafetySettings): string => `${hostname()}_${instance}`;
 
-/** What the journal keeps of this start. */
-export function memberRecord(settings: SafetySettings): Record<string, unknown> {
-  return { identity: identityOf(settings), bootId: settings.bootId };
+/** Starts that are remembered: a Lease outlives its holder by 15 s, and hardly more crashes fit into that. */
+const MOST_PREDECESSORS = 20;
+
+/** What the journal keeps of this start, and of those before it in this boot. */
+export function memberRecord(earlier: unknown, settings: SafetySettings): Record<string, unknown> {
+  const formerly = predecessorsIn(earlier, settings).slice(0, MOST_PREDECESSORS);
+  return { identity: identityOf(settings), bootId: settings.bootId, formerly };
 }
 
 /**
- * The identity of the start before, if it was in this boot: the lock of the state folder, which this process holds,
- * proves that it has ended.
+ * The identities of earlier starts in this boot, the last one first: the lock of the state folder, which this process
+ * holds, proves that they have ended. One alone would not do: a start that crashed may never have led.
  */
-function predecessorIn(earlier: unknown, { bootId }: SafetySettings): string | null {
-  if (typeof earlier !== 'object' || earlier === null) return null;
-  const { identity, bootId: itsBootId } = earlier as Record<string, unknown>;
-  return typeof identity === 'string' && itsBootId === bootId && bootId !== '' ? identity : null;
+function predecessorsIn(earlier: unknown, { bootId }: SafetySettings): readonly string[] {
+  if (typeof earlier !== 'object' || earlier === null) return [];
+  const { identity, bootId: itsBootId, formerly } = earlier as Record<string, unknown>;
+  if (itsBootId !== bootId || bootId === '') return [];
+  return [identity, ...(Array.isArray(formerly) ? formerly : [])].filter((one) => typeof one === 'string');
 }

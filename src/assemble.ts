@@ -69,6 +69,8 @@ export interface AssembleOptions {
 const INVENTORY_TIMEOUT_MS = 3_000;
 /** The list of processes on GPUs is for showing: it must be done, or given up, long before the next tick. */
 const GPU_PROCESSES_TIMEOUT_MS = 3_000;
+/** What hangs is left behind: whoever ends a service kills it after some 20 s. */
+const PARTS_CLOSE_MS = 5_000;
 /** Leases are written and the leadership given back; a server that is away is left to find out by itself. */
 const CLUSTER_CLOSE_MS = 5_000;
 /** So long a start waits for what is better known before than after. */
@@ -169,7 +171,10 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   if (cluster) {
     // What was reset elsewhere while this process was down must not be stopped again.
     await cluster.member.start();
-    const membership = { set: { [MEMBER_KEY]: memberRecord(settings) }, why: 'stands for election in its cluster' };
+    const membership = {
+      set: { [MEMBER_KEY]: memberRecord(replayed.get(MEMBER_KEY), settings) },
+      why: 'stands for election in its cluster',
+    };
     // Where pods are should be known before leases are judged by it, and a stop begins from it; a server that is away is
     // not asked, and neither it nor a disk that hangs keeps the hardware unwatched.
     const isThere = supervisor.state.cluster?.isLatchKnown === true;
@@ -218,7 +223,11 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
       await monitor.stop();
       computeApps.close();
       await supervisor.close();
-      await Promise.allSettled([sources, ...actuators].map((part) => part.close()));
+      await withDeadline(
+        clock,
+        PARTS_CLOSE_MS,
+        Promise.allSettled([sources, ...actuators].map((part) => part.close())),
+      );
       if (cluster) await withDeadline(clock, CLUSTER_CLOSE_MS, cluster.close());
       await withDeadline(clock, JOURNAL_CLOSE_MS, journal.close());
       await stateFolder.close();

@@ -39,8 +39,8 @@ export interface ClusterMemberParts {
   readonly namespaces: readonly string[];
   /** Unlike any other process's, also of this one's other starts. */
   readonly identity: string;
-  /** Of an earlier start that is known to have ended. */
-  readonly predecessor: string | null;
+  /** Of earlier starts that are known to have ended. */
+  readonly predecessors: readonly string[];
   /** Which pods are exporters; `null` where none are looked for. */
   readonly exporters: readonly ExporterPods[] | null;
   readonly simulated: boolean;
@@ -70,13 +70,13 @@ export class ClusterMember {
   #told = '';
 
   constructor(parts: ClusterMemberParts) {
-    const { api, clock, namespace, namespaces, identity, predecessor, exporters, simulated, state } = parts;
+    const { api, clock, namespace, namespaces, identity, predecessors, exporters, simulated, state } = parts;
     const own = { api, clock, namespace };
     this.#parts = parts;
     this.#facts = new ClusterFacts({ ...own, namespaces, findsExporters: exporters !== null });
     const kinds = () => this.#facts.kinds;
     this.#admission = createAdmission({ api, kinds, namespace });
-    this.#leadership = new Leadership({ ...own, identity, predecessor });
+    this.#leadership = new Leadership({ ...own, identity, predecessors });
     const isActive = (orderId: string): boolean => state().trips.has(orderId);
     this.#priors = createPriorValues({ ...own, epoch: () => state().epoch, isActive });
     this.#latch = new ClusterLatch({

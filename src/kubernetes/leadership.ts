@@ -37,10 +37,10 @@ export interface LeadershipParts {
   /** Unlike any other process's, also of the same pod's next start: pod name + random uuid. */
   readonly identity: string;
   /**
-   * The identity of this process's earlier start, which is known to have ended: its Lease is free at once. `null`: none
-   * is known.
+   * Identities of this process's earlier starts, which are known to have ended: a Lease of theirs is free at once.
+   * Default: none.
    */
-  readonly predecessor?: string | null;
+  readonly predecessors?: readonly string[];
   /** Default {@link LEADER_LEASE}. */
   readonly name?: string;
   /** In [0, 1); for the jitter between tries. */
@@ -72,20 +72,20 @@ export class Leadership {
   #cancelWatch: () => void = () => undefined;
 
   constructor(parts: LeadershipParts) {
-    this.#parts = { name: LEADER_LEASE, random: Math.random, predecessor: null, ...parts };
+    this.#parts = { name: LEADER_LEASE, random: Math.random, predecessors: [], ...parts };
     this.#path = pathOf(LEASES, { namespace: parts.namespace, name: this.#parts.name });
   }
 
   /** As of now: judged by the clock at every call, so that a late timer cannot lengthen a leadership. */
   get view(): LeadershipView {
-    const { identity, predecessor } = this.#parts;
+    const { identity, predecessors } = this.#parts;
     if (this.#isLeading()) return { state: 'leader', identity };
     const nowMs = this.#nowMs();
     const isFresh = this.#answeredAtMs !== null && nowMs - this.#answeredAtMs < RENEW_DEADLINE_MS;
     if (!isFresh || this.#hasStalled(nowMs)) return { state: 'unknown', identity, detail: this.#failure };
     const holder = this.#observed?.holder ?? '';
     // One that has ended leads nobody, though its name stands there until our own write is answered.
-    const isNobody = holder === '' || holder === identity || holder === predecessor;
+    const isNobody = holder === '' || holder === identity || predecessors.includes(holder);
     return { state: 'standby', identity, leader: isNobody ? null : holder };
   }
 
@@ -184,7 +184,7 @@ export class Leadership {
 
   /** One try to acquire or to renew. */
   async #tryOnce(stopping: AbortSignal): Promise<void> {
-    const { api, identity, predecessor } = this.#parts;
+    const { api, identity, predecessors } = this.#parts;
     const startedMs = this.#nowMs();
     if (this.#isLeading() && this.#observed) {
       const isSettled = await this.#write(this.#observed, startedMs, stopping);
@@ -202,7 +202,7 @@ export class Leadership {
       return;
     }
     const observed = this.#observe(found.value, askedMs);
-    const isFree = observed.holder === '' || observed.holder === predecessor;
+    const isFree = observed.holder === '' || predecessors.includes(observed.holder);
     const isHeld = !isFree && this.#nowMs() - observed.sinceMs < observed.durationMs;
     if (observed.holder !== identity && isHeld) {
       // Somebody else leads; whatever we believed until now is over.

@@ -64,7 +64,7 @@ class Process {
       namespace: NAMESPACE,
       namespaces: [],
       identity,
-      predecessor,
+      predecessors: predecessor === null ? [] : [predecessor],
       exporters: null,
       simulated: false,
       state: () => this.world.state,
