@@ -5,10 +5,11 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from './clock.ts';
 import { type Config, processEnvironment } from './config.ts';
-import type { SafetyEvent } from './domain/events.ts';
+import type { Message, SafetyEvent } from './domain/events.ts';
 import type { SafetySettings } from './domain/settings.ts';
 import type { SafetyState } from './domain/state.ts';
 import type { Journal } from './journal.ts';
+import { createClusterEvents } from './kubernetes/cluster-events.ts';
 import { ClusterMember } from './kubernetes/cluster-member.ts';
 import type { CredentialPlace } from './kubernetes/kube-credentials.ts';
 import { createLateKubeClient } from './kubernetes/late-kube-client.ts';
@@ -64,6 +65,8 @@ export interface JoinedCluster {
   readonly member: ClusterMember;
   /** Whose token it is; `null` where the cluster is not asked. */
   readonly reviewToken: ((token: string, pace: ReviewPace) => Promise<TokenReview>) | null;
+  /** Something was published: the cluster's record is renewed by it, and its people are told. */
+  hear(message: Message): void;
   /** The journal, with the leases written to the cluster beside it. */
   recordIn(journal: Journal): DurableRecord;
   close(): Promise<void>;
@@ -76,6 +79,7 @@ export const MEMBER_KEY = 'member';
 export function joinCluster(parts: ClusterParts): JoinedCluster {
   const { config, settings, clock, log, place, state, tell } = parts;
   const api = createLateKubeClient({ clock, ...place });
+  const identity = identityOf(settings);
   // Made-up tokens take no connection from a stop.
   const reviewApi = config.auth.kubernetes ? createLateKubeClient({ clock, ...place }) : null;
   const onTrouble = (detail: string | null): void =>
@@ -88,7 +92,7 @@ export function joinCluster(parts: ClusterParts): JoinedCluster {
     clock,
     namespace: config.kubernetes.namespace,
     namespaces: config.kubernetes.namespaces,
-    identity: identityOf(settings),
+    identity,
     predecessors: predecessorsIn(parts.earlier, settings),
     exporters: config.discovery.kubernetes ? config.discovery.exporters : null,
     simulated: settings.simulated,
@@ -96,8 +100,14 @@ export function joinCluster(parts: ClusterParts): JoinedCluster {
     tell,
     warn: (message) => log.warn(message),
   });
+  const events = createClusterEvents({ api, clock, namespace: config.kubernetes.namespace, identity });
   return {
     member,
+    hear(message) {
+      member.hear(message);
+      // Each process knows of each trip; one of them says so.
+      if (state().cluster?.leadership.state !== 'standby') events.tell(message);
+    },
     reviewToken: reviewer && ((token, pace) => reviewer.review(token, pace)),
     recordIn: (journal) => ({
       async append(change, options) {
@@ -111,6 +121,7 @@ export function joinCluster(parts: ClusterParts): JoinedCluster {
       },
     }),
     async close() {
+      await events.close();
       await member.close();
       await reviewApi?.close();
     },

@@ -9,6 +9,7 @@ import { GpuProcesses } from './actuators/gpu-processes.ts';
 import { createLocalProcesses } from './actuators/local-processes.ts';
 import { createProcessTable, type ProcessTable } from './actuators/process-table.ts';
 import { clusterPlaceOf, type JoinedCluster, joinCluster, MEMBER_KEY, memberRecord } from './assemble-cluster.ts';
+import { openNotifier } from './assemble-notify.ts';
 import { openSources, type SourceSet } from './assemble-sources.ts';
 import { type Clock, systemClock, withDeadline } from './clock.ts';
 import { type Config, processEnvironment, readBootId } from './config.ts';
@@ -19,6 +20,7 @@ import type { SafetyState } from './domain/state.ts';
 import type { StopEntry, StopOrder } from './domain/stop.ts';
 import { type Journal, type OpenedJournal, openJournal } from './journal.ts';
 import { Monitor } from './monitor.ts';
+import type { Notifier } from './notify/notifier.ts';
 import { ComputeApps } from './sources/compute-apps.ts';
 import type { SimulatedRig } from './sources/simulated.ts';
 import { openStateFolder, type StateFolder } from './state-folder.ts';
@@ -35,6 +37,7 @@ export interface Assembled {
   readonly monitor: Monitor;
   readonly journal: Journal;
   readonly processTable: ProcessTable;
+  readonly notifier: Notifier;
   /** The rig behind `source: simulated`; `null` under every other source. */
   readonly simulation: SimulatedRig | null;
   readonly operatorToken: string;
@@ -163,10 +166,11 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     const detail = lastError?.detail ?? 'everything is on the disk';
     supervisor.submitSoon({ kind: 'journal-reported', ok, detail });
   });
+  const notifier = openNotifier(config, supervisor, clock, log);
   // Who must report before a stop is verified is known before anything can trip.
   const unasked = actuators.map(({ name }) => ({ name, available: false, detail: 'it has not been asked yet' }));
   supervisor.submit({ kind: 'inventoried', actuators: unasked, workloads: [], seesPods: false });
-  if (cluster) supervisor.subscribe((message) => cluster.member.hear(message));
+  if (cluster) supervisor.subscribe((message) => cluster.hear(message));
   await takeOver(supervisor, journal, journalOpened, restored);
   if (cluster) {
     // What was reset elsewhere while this process was down must not be stopped again.
@@ -212,6 +216,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     monitor,
     journal,
     processTable,
+    notifier,
     simulation,
     operatorToken: token,
     tokenFile: join(stateFolder.folder, 'operator-token'),
@@ -226,7 +231,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
       await withDeadline(
         clock,
         PARTS_CLOSE_MS,
-        Promise.allSettled([sources, ...actuators].map((part) => part.close())),
+        Promise.allSettled([notifier, sources, ...actuators].map((part) => part.close())),
       );
       if (cluster) await withDeadline(clock, CLUSTER_CLOSE_MS, cluster.close());
       await withDeadline(clock, JOURNAL_CLOSE_MS, journal.close());

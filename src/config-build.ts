@@ -6,6 +6,7 @@ import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import type { ConfigPath } from './config-file.ts';
 import { closest, type Layers, pathText } from './config-layers.ts';
+import { notifySettings } from './config-notify.ts';
 import { isNodeName, NODE_NAME_RULE } from './config-rules.ts';
 import { DEFAULTS, durationOf, durationText, listed, type NodeInput, unique } from './config-schema.ts';
 import { checkSources, credentialSettings, discoverySettings, outlets, prometheusSettings } from './config-sources.ts';
@@ -100,6 +101,7 @@ export function buildConfig(layers: Layers, surroundings: Surroundings): { confi
       anonymous: input.auth?.anonymous ?? 'none',
       kubernetes: input.auth?.kubernetes ?? false,
     },
+    notify: notifySettings(layers, warnings),
     simulated: {
       actOnRealWorkloads: input.simulated?.actOnRealWorkloads ?? false,
       gpus: input.simulated?.gpus ?? DEFAULTS.simulatedGpus,

@@ -306,6 +306,8 @@ export function pathText(path: ConfigPath): string {
 
 const NOT_SHOWN = '(not shown)';
 const OPEN_AUTH_KEYS = ['role', 'anonymous', 'kubernetes'];
+/** The address of many a webhook is its password. */
+const OPEN_NOTIFY_KEYS = ['name', 'format', 'events'];
 
 /**
  * What may be shown of a value: short, without a token that stands where its hash belongs, without the secret that
@@ -316,6 +318,7 @@ function presentable(path: ConfigPath, value: unknown): unknown {
   // A password may be a number.
   if (path[0] === 'credentials') return NOT_SHOWN;
   if (path[0] === 'auth' && !OPEN_AUTH_KEYS.includes(path.at(-1) ?? '')) return NOT_SHOWN;
+  if (path[0] === 'notify' && !OPEN_NOTIFY_KEYS.includes(path[2] ?? '')) return NOT_SHOWN;
   if (typeof value === 'number' || typeof value === 'boolean') return value;
   const shown = typeof value === 'string' ? value : inspect(value, { depth: 1, breakLength: Number.POSITIVE_INFINITY });
   const safe = shown.replace(/\/\/[^/@\s]*@/g, '//…@');

@@ -20,6 +20,11 @@ export function isHttpUrl(value: string): boolean {
   return (protocol === 'http:' || protocol === 'https:') && username === '' && password === '' && hostname !== '';
 }
 
+/** Whether a URL's host is a literal link-local address; names are judged when they are looked up. */
+export function isLinkLocalUrl(value: string): boolean {
+  return /^(169\.254\.|\[fe[89ab]|\[::ffff:a9fe:)/i.test(new URL(value).hostname);
+}
+
 /** `169.254.0.0/16` and `fe80::/10`: where clouds keep their credentials; a range inside them could only hold that. */
 export function isAllowedRange(value: string): boolean {
   const [address = '', bits = '', ...rest] = value.split('/');

@@ -13,6 +13,7 @@ import {
   isHostWithPort,
   isHttpUrl,
   isLabelName,
+  isLinkLocalUrl,
   isListPath,
   isMatch,
   isNamespace,
@@ -21,6 +22,7 @@ import {
   LABEL_NAME_RULE,
   NODE_NAME_RULE,
 } from './config-rules.ts';
+import type { EventName } from './domain/events.ts';
 import { REQUIREMENT_NAMES, type RequirementName } from './domain/settings.ts';
 
 export const ROLES = ['viewer', 'workload', 'operator'] as const;
@@ -32,6 +34,17 @@ export type SourceName = (typeof SOURCES)[number];
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export const NOTIFY_FORMATS = ['plain', 'alertmanager'] as const;
+/** What webhooks can be told of. */
+export const NOTIFY_EVENTS = [
+  'tripped',
+  'stop-verified',
+  'stop-unverified',
+  'reset',
+  'cooling-started',
+  'cooling-ended',
+] as const satisfies readonly EventName[];
 
 /** What applies where the configuration says nothing. Durations in ms. */
 export const DEFAULTS = Object.freeze({
@@ -226,6 +239,24 @@ const CREDENTIAL = Type.Object(
   { ...closed, rule: 'must be a mapping with hosts and files' },
 );
 
+const NOTIFY = Type.Object(
+  {
+    name: text(
+      'must be 1 to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit',
+      (value) => /^[a-z0-9][a-z0-9._-]{0,62}$/i.test(value),
+    ),
+    url: text(`${HTTP_URL_RULE}, and no link-local one`, (value) => isHttpUrl(value) && !isLinkLocalUrl(value)),
+    format: choice(NOTIFY_FORMATS),
+    secretFile: filePath(),
+    events: listOf(
+      Type.Unsafe<(typeof NOTIFY_EVENTS)[number]>({ enum: NOTIFY_EVENTS, rule: `must be ${orList(NOTIFY_EVENTS)}` }),
+      NOTIFY_EVENTS.length,
+      'events',
+    ),
+  },
+  { ...closed, rule: 'must be a mapping with at least a url' },
+);
+
 const EXPORTER = Type.Object(
   {
     selector: text('must be a label selector of Kubernetes, such as app=node-exporter', isSelector),
@@ -322,6 +353,8 @@ export const SCHEMA = Type.Object(
       anonymous: choice(['none', 'viewer']),
       kubernetes: flag(),
     }),
+    // Each holds a connection and a queue.
+    notify: listOf(NOTIFY, 16, 'webhooks'),
     simulated: mapping({ actOnRealWorkloads: flag(), gpus: whole(0, 32) }),
     logLevel: choice(LOG_LEVELS),
   },

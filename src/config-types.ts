@@ -1,5 +1,5 @@
 // The configuration as the rest of the service sees it: complete, checked, in the units that are computed with.
-import type { LogLevel, Role, SourceName } from './config-schema.ts';
+import type { LogLevel, NOTIFY_EVENTS, NOTIFY_FORMATS, Role, SourceName } from './config-schema.ts';
 import type { SafetySettings } from './domain/settings.ts';
 
 /** The configuration as the parts use it; deeply frozen. */
@@ -30,6 +30,8 @@ export interface Config {
     readonly anonymous: 'none' | 'viewer';
     readonly kubernetes: boolean;
   };
+  /** Webhooks that are told of events. */
+  readonly notify: readonly ConfiguredNotify[];
   readonly simulated: { readonly actOnRealWorkloads: boolean; readonly gpus: number };
   readonly logLevel: LogLevel;
 }
@@ -50,6 +52,17 @@ export interface ConfiguredOutlet {
   readonly series: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly scale: number;
+}
+
+export interface ConfiguredNotify {
+  /** Once in the list; the host of `url` unless one was given. */
+  readonly name: string;
+  /** Whole: for Alertmanager with the path of its API. */
+  readonly url: string;
+  readonly format: (typeof NOTIFY_FORMATS)[number];
+  /** Absolute; `null`: what is sent is not signed. */
+  readonly secretFile: string | null;
+  readonly events: readonly (typeof NOTIFY_EVENTS)[number][];
 }
 
 export interface ConfiguredPrometheus {

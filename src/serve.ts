@@ -45,6 +45,7 @@ export function appOf(assembled: Assembled, log: Logger): App {
     gpuProcesses: assembled.gpuProcesses,
     ...(cluster && { cluster: cluster.member }),
     ...(cluster?.reviewToken && { reviewToken: cluster.reviewToken }),
+    notify: assembled.notifier.status,
     simulation,
     log,
   });

@@ -153,7 +153,7 @@ credentials:
     serverName: exporters.lab
     bearerTokenFile: /run/token
   - { hosts: [ cmdb.lab ], username: vsf, passwordFile: /run/password, plain: true }
-kubernetes: { enabled: false, namespace: safety, namespaces: [ a, b, a ], kubeconfig: /etc/kube.yaml }
+kubernetes: { enabled: true, namespace: safety, namespaces: [ a, b, a ], kubeconfig: /etc/kube.yaml }
 auth: { tokens: [ { role: operator, sha256: "${HASH.toUpperCase()}" } ], anonymous: viewer, kubernetes: true }
 simulated: { actOnRealWorkloads: true, gpus: 8 }
 logLevel: debug
@@ -167,7 +167,7 @@ logLevel: debug
     logLevel: 'debug',
   });
   t.same(config.kubernetes, {
-    enabled: false,
+    enabled: true,
     isWrittenOut: true,
     namespace: 'safety',
     namespaces: ['a', 'b'],

@@ -137,6 +137,17 @@ function statusLines(status: Status, url: string, paint: Paint): string[] {
       ]),
       paint,
     ),
+    ...section(
+      'Webhooks',
+      // A service of an earlier version tells none.
+      (status.notify ?? []).map((one) => [
+        one.target,
+        one.ok ? 'ok' : { text: 'failed', colour: 'red' as const },
+        `${one.sent} told${one.pending > 0 ? `, ${one.pending} wait` : ''}${one.dropped > 0 ? `, ${one.dropped} lost` : ''}`,
+        one.ok ? '' : (one.lastError?.detail ?? ''),
+      ]),
+      paint,
+    ),
   ];
 }
 

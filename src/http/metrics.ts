@@ -1,42 +1,64 @@
-// The state as Prometheus metrics. Every scrape gets a registry of its own, filled from the state of that moment: a GPU
-// that is gone leaves no last value behind, two scrapes at once never share a half-filled gauge, and two apps in one
-// process never meet. Only what is counted since the start lives on between scrapes. No label is ever a pod's name.
-import { Counter, Gauge, type OpenMetricsContentType, type PrometheusContentType, Registry } from 'prom-client';
+// The state as Prometheus metrics. Every scrape is told anew from the state of that moment: a GPU that is gone leaves no
+// last value behind, two scrapes at once never share a half-filled gauge, and two apps in one process never meet. Only
+// what is counted since the start lives on between scrapes. What each metric means is metric-catalogue.ts; no label is
+// ever a pod's name.
 import type { Now } from '../clock.ts';
+import { CONFLICT_CODES, limitConflicts } from '../domain/conflicts.ts';
 import { EVENT_NAMES, type EventName, type Message } from '../domain/events.ts';
+import { type GpuProcess, LEASE_OUTCOMES, type LeaseOutcome } from '../domain/lease.ts';
 import { ACTIONS, type Action, FINDING_CODES } from '../domain/result.ts';
 import type { SafetyState } from '../domain/state.ts';
-import { interlockOf, interlockOfNode } from './estop-view.ts';
-import { readingStatusesOf } from './status-view.ts';
+import type { NotifyStatus } from '../notify/target.ts';
+import { interlockOf } from './estop-view.ts';
+import { tellNodes } from './metrics-nodes.ts';
+import type { JournalView } from './parts.ts';
+import { type MetricsType, OPENMETRICS_TYPE, ScrapeRegistry, TEXT_TYPE } from './scrape-registry.ts';
+import { unleasedOf } from './status-view.ts';
 
-export const TEXT_TYPE: PrometheusContentType = Registry.PROMETHEUS_CONTENT_TYPE;
-export const OPENMETRICS_TYPE: OpenMetricsContentType = Registry.OPENMETRICS_CONTENT_TYPE;
-export type MetricsType = PrometheusContentType | OpenMetricsContentType;
+export { type MetricsType, OPENMETRICS_TYPE, TEXT_TYPE } from './scrape-registry.ts';
 
-/** Nodes told in one go, some 30 ms of the loop with eight GPUs each; then other requests get their turn. */
-const SLICE = 50;
-const READING_LABELS = ['node', 'component', 'id', 'quantity'] as const;
 const INTERLOCK_STATES = ['clear', 'cooling', 'tripped'] as const;
+const STOP_STATES = ['stopping', 'verified', 'unverified'] as const;
+const UNLEASED_KINDS = ['pod', 'process-group', 'gpu-process'] as const;
 
 /** What happened since the start. */
 export class Tally {
   readonly events = new Map<EventName, number>(EVENT_NAMES.map((name) => [name, 0]));
   readonly evaluations = new Map<Action, number>(ACTIONS.map((action) => [action, 0]));
+  readonly endedLeases = new Map<LeaseOutcome, number>(LEASE_OUTCOMES.map((outcome) => [outcome, 0]));
 
   /** Takes one published message. */
-  count(message: Message): void {
-    if (message.type === 'event') this.events.set(message.data.name, (this.events.get(message.data.name) ?? 0) + 1);
-    else this.evaluations.set(message.data.action, (this.evaluations.get(message.data.action) ?? 0) + 1);
+  count({ type, data }: Message): void {
+    if (type === 'evaluation') add(this.evaluations, data.action);
+    else add(this.events, data.name);
+    if (type === 'event' && data.name === 'lease-ended' && data.outcome) add(this.endedLeases, data.outcome);
   }
+}
+
+function add<Key>(counts: Map<Key, number>, key: Key): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}
+
+/** What the operating system says of this process. */
+export interface ProcessFigures {
+  /** Unix time; the same at every scrape, or it would look like a restart. */
+  readonly startedAtSeconds: number;
+  readonly cpuSeconds: number;
+  readonly residentBytes: number;
 }
 
 /** What is told beside the state. */
 export interface MetricsContext {
   readonly now: Now;
   readonly version: string;
+  readonly leadership: { readonly mode: string; readonly leader: boolean };
   readonly lastTickTookMs: number | null;
-  readonly journalOk: boolean;
+  readonly effectiveFastIntervalMs: number;
+  readonly journal: JournalView;
+  readonly gpuProcesses: readonly GpuProcess[];
+  readonly notify: readonly NotifyStatus[];
   readonly webSocketClients: number;
+  readonly process: ProcessFigures;
   readonly tally: Tally;
   /** Rights that a stop needs and this service lacks; `null` where no cluster is configured. */
   readonly missingRights: number | null;
@@ -44,125 +66,104 @@ export interface MetricsContext {
   readonly pause: () => Promise<void>;
 }
 
-/** All metrics as text of the type asked for. */
-export async function metricsText(state: SafetyState, context: MetricsContext, type: MetricsType): Promise<string> {
-  const registry = new Registry<MetricsType>();
-  registry.setContentType(type);
-  const gauge = <Label extends string>(name: string, help: string, labelNames: readonly Label[]): Gauge<Label> =>
-    new Gauge({ name: `vsf_safety_${name}`, help, labelNames, registers: [registry] });
-  const single = (name: string, help: string, value: number | null): void => {
-    if (value !== null) gauge(name, help, []).set(value);
-  };
-  const counter = <Label extends string>(name: string, help: string, labelNames: readonly Label[]): Counter<Label> =>
-    new Counter({ name: `vsf_safety_${name}`, help, labelNames, registers: [registry] });
-  const { now, tally } = context;
+/** All metrics as text of the type asked for, in UTF-8. */
+export async function metricsText(state: SafetyState, context: MetricsContext, type: MetricsType): Promise<Buffer> {
+  const out = new ScrapeRegistry(type);
+  tellService(out, state, context);
+  tellInterlock(out, state);
+  tellCounts(out, context);
+  await tellNodes(out, state, context);
+  return out.text();
+}
+
+function tellService(out: ScrapeRegistry, state: SafetyState, context: MetricsContext): void {
+  const { now, journal, leadership } = context;
+  const { settings, finders, leases } = state;
   const since = (atMs: number | null): number | null =>
     atMs === null ? null : Math.max(0, now.elapsedMs - atMs) / 1000;
 
-  gauge('build_info', 'Version of the service, always 1', ['version']).set({ version: context.version }, 1);
-  single('uptime_seconds', 'Since this process started', since(state.startedAtMs));
-  single('simulated', '1 when the readings come from a simulated rig', state.settings.simulated ? 1 : 0);
-  single('interval_seconds', 'Configured time between ticks', state.settings.intervalMs / 1000);
-  single('tick_age_seconds', 'Since the last tick was evaluated; absent before the first', since(state.lastTickAtMs));
-  single('evaluation_age_seconds', 'Since the last evaluation of any kind', since(state.lastEvaluationAtMs));
-  const tookSeconds = context.lastTickTookMs === null ? null : context.lastTickTookMs / 1000;
-  single('tick_duration_seconds', 'From the start of the last tick to its result', tookSeconds);
-  single('journal_ok', '1 while the journal can be written', context.journalOk ? 1 : 0);
-  single('leases', 'Live leases', state.leases.size);
-  const reduced = [...state.leases.values()].filter((lease) => lease.reducedUntilMs !== null).length;
-  single('leases_reduced', 'Live leases that are cut to half', reduced);
-  single('websocket_clients', 'Connected WebSocket clients', context.webSocketClients);
-  single('epoch', 'Rises with every reset', state.epoch);
+  out.tell('vsf_safety_build_info', { version: context.version }, 1);
+  out.tell('vsf_safety_uptime_seconds', {}, since(state.startedAtMs));
+  out.tell('vsf_safety_simulated', {}, settings.simulated ? 1 : 0);
+  const { profile } = settings.defaults;
+  out.tell('vsf_safety_constraints_info', { profile, digest: state.constraintsDigest }, 1);
+  out.tell('vsf_safety_leader', { mode: leadership.mode }, leadership.leader ? 1 : 0);
+  out.tell('vsf_safety_interval_seconds', {}, settings.intervalMs / 1000);
+  out.tell('vsf_safety_fast_interval_seconds', {}, context.effectiveFastIntervalMs / 1000);
+  out.tell('vsf_safety_tick_age_seconds', {}, since(state.lastTickAtMs));
+  out.tell('vsf_safety_evaluation_age_seconds', {}, since(state.lastEvaluationAtMs));
+  const tookMs = context.lastTickTookMs;
+  out.tell('vsf_safety_tick_duration_seconds', {}, tookMs === null ? null : tookMs / 1000);
 
-  const action = gauge('action', '1 for the action of the last published evaluation', ['action']);
-  for (const name of ACTIONS) action.set({ action: name }, state.publishedAction === name ? 1 : 0);
-  const findings = gauge('findings', 'Findings of the last published evaluation, by code', ['code']);
-  for (const code of FINDING_CODES) {
-    findings.set({ code }, state.lastResult?.findings.filter((finding) => finding.code === code).length ?? 0);
+  for (const name of ACTIONS) {
+    out.tell('vsf_safety_action', { action: name }, state.publishedAction === name ? 1 : 0);
   }
-  fillInterlock(state, gauge);
-  await fillReadings(state, context, gauge);
-  fillSources(state, now, gauge, counter);
-  const available = gauge('actuator_available', '1 while the actuator can stop workloads', ['actuator']);
-  for (const [name, actuator] of state.actuators) available.set({ actuator: name }, actuator.available ? 1 : 0);
+  for (const code of FINDING_CODES) {
+    const count = state.lastResult?.findings.filter((finding) => finding.code === code).length ?? 0;
+    out.tell('vsf_safety_findings', { code }, count);
+  }
 
   if (state.cluster) {
-    const { leadership, isLatchKnown } = state.cluster;
-    single('leader', '1 while this process leads its cluster', leadership.state === 'leader' ? 1 : 0);
-    single('cluster_latch_known', '1 once the cluster’s latch has been read', isLatchKnown ? 1 : 0);
-    single('missing_rights', 'Rights that a stop of the cluster needs and that are missing', context.missingRights);
+    out.tell('vsf_safety_cluster_latch_known', {}, state.cluster.isLatchKnown ? 1 : 0);
+    out.tell('vsf_safety_missing_rights', {}, context.missingRights);
   }
 
-  counter('trips_total', 'Emergency stops since the start', []).inc(tally.events.get('tripped') ?? 0);
-  const events = counter('events_total', 'Events since the start, by name', ['name']);
-  for (const [name, count] of tally.events) events.inc({ name }, count);
-  const evaluations = counter('evaluations_total', 'Published evaluations since the start, by action', ['action']);
-  for (const [name, count] of tally.evaluations) evaluations.inc({ action: name }, count);
-  return registry.metrics();
+  out.tell('vsf_safety_leases', {}, leases.size);
+  const live = [...leases.values()];
+  out.tell('vsf_safety_leases_reduced', {}, live.filter((lease) => lease.reducedUntilMs !== null).length);
+  out.tell('vsf_safety_leases_not_obeying', {}, live.filter((lease) => lease.told.notObeyed).length);
+  const unleased = unleasedOf(state, context.gpuProcesses, null);
+  for (const kind of UNLEASED_KINDS) {
+    out.tell('vsf_safety_unleased', { kind }, unleased.filter((one) => one.kind === kind).length);
+  }
+  for (const [actuator, { available }] of state.actuators) {
+    out.tell('vsf_safety_actuator_available', { actuator }, available ? 1 : 0);
+  }
+
+  out.tell('vsf_safety_journal_ok', {}, state.journal.ok && journal.ok ? 1 : 0);
+  out.tell('vsf_safety_journal_pending', {}, journal.pending);
+  out.tell('vsf_safety_journal_size_bytes', {}, journal.sizeBytes);
+  out.tell('vsf_safety_websocket_clients', {}, context.webSocketClients);
+  out.tell('vsf_safety_discovery_problems', {}, finders.problems.length);
+  out.tell('vsf_safety_discovery_unread_lists', {}, finders.unread.length);
+  const conflicts = limitConflicts(state);
+  for (const code of CONFLICT_CODES) {
+    out.tell('vsf_safety_limit_conflicts', { code }, conflicts.filter((conflict) => conflict.code === code).length);
+  }
 }
 
-type MakeCounter = <Label extends string>(name: string, help: string, labelNames: readonly Label[]) => Counter<Label>;
-type MakeGauge = <Label extends string>(name: string, help: string, labelNames: readonly Label[]) => Gauge<Label>;
-
-function fillInterlock(state: SafetyState, gauge: MakeGauge): void {
+function tellInterlock(out: ScrapeRegistry, state: SafetyState): void {
   const interlock = interlockOf(state);
-  const whole = gauge('interlock', '1 for the state of the interlock over all nodes', ['state']);
-  const perNode = gauge('node_interlock', '1 for the state of the interlock of the node', ['node', 'state']);
   for (const name of INTERLOCK_STATES) {
-    whole.set({ state: name }, interlock.state === name ? 1 : 0);
-    for (const node of state.nodes.keys()) {
-      perNode.set({ node, state: name }, interlockOfNode(interlock, state, node) === name ? 1 : 0);
-    }
+    out.tell('vsf_safety_interlock', { state: name }, interlock.state === name ? 1 : 0);
   }
+  const trips = [...state.trips.values()];
+  for (const name of STOP_STATES) {
+    out.tell('vsf_safety_stops', { state: name }, trips.filter(({ report }) => report.state === name).length);
+  }
+  const oldestMs = trips.length === 0 ? null : Math.min(...trips.map(({ sinceWallMs }) => sinceWallMs));
+  out.tell('vsf_safety_trip_start_time_seconds', {}, oldestMs === null ? null : oldestMs / 1000);
+  const loaded = trips.reduce((sum, { report }) => sum + report.stillLoaded.length, 0);
+  out.tell('vsf_safety_still_loaded_gpus', {}, loaded);
+  out.tell('vsf_safety_epoch', {}, state.epoch);
 }
 
-async function fillReadings(state: SafetyState, { now, pause }: MetricsContext, gauge: MakeGauge): Promise<void> {
-  const value = gauge('reading', 'Reading as it is judged: °C, W, or a share from 0 to 1', READING_LABELS);
-  const age = gauge('reading_age_seconds', 'Since the sample was taken', READING_LABELS);
-  const limit = gauge('reading_limit', 'Limit in force for the reading', [...READING_LABELS, 'limit']);
-  const missing = gauge('reading_missing', '1 for a required reading that is not there', [...READING_LABELS, 'cause']);
-  let told = 0;
-  for (const node of state.nodes.values()) {
-    if (told > 0 && told % SLICE === 0) await pause();
-    told += 1;
-    for (const reading of readingStatusesOf(state, node, now)) {
-      if (reading.informational) continue;
-      const { component, id = '', quantity } = reading;
-      const labels = { node: node.watch.node, component, id, quantity };
-      if (reading.missing !== undefined && reading.required) missing.set({ ...labels, cause: reading.missing }, 1);
-      if (reading.value === undefined) continue;
-      value.set(labels, reading.value);
-      age.set(labels, reading.ageSeconds ?? 0);
-      for (const [name, at] of Object.entries(reading.limits ?? {}))
-        limit.set({ ...labels, limit: LIMIT_NAMES[name] ?? name }, at);
-    }
+function tellCounts(out: ScrapeRegistry, context: MetricsContext): void {
+  const { tally, process } = context;
+  out.tell('vsf_safety_trips_total', {}, tally.events.get('tripped') ?? 0);
+  for (const [name, count] of tally.events) out.tell('vsf_safety_events_total', { name }, count);
+  for (const [action, count] of tally.evaluations) out.tell('vsf_safety_evaluations_total', { action }, count);
+  for (const [outcome, count] of tally.endedLeases) out.tell('vsf_safety_leases_ended_total', { outcome }, count);
+  for (const { target, ok, pending, sent, failed, dropped } of context.notify) {
+    out.tell('vsf_safety_notify_ok', { target }, ok ? 1 : 0);
+    out.tell('vsf_safety_notify_pending', { target }, pending);
+    out.tell('vsf_safety_notify_sent_total', { target }, sent);
+    out.tell('vsf_safety_notify_failed_total', { target }, failed);
+    out.tell('vsf_safety_notify_dropped_total', { target }, dropped);
   }
-}
-
-const LIMIT_NAMES: Readonly<Record<string, string>> = { warning: 'warning', hardStop: 'hard-stop', max: 'maximum' };
-
-function fillSources(state: SafetyState, now: Now, gauge: MakeGauge, counter: MakeCounter): void {
-  const up = gauge('source_up', '1 while the source answers', ['node', 'source']);
-  const age = gauge('source_age_seconds', 'Since the source last answered', ['node', 'source']);
-  const latency = gauge('source_latency_seconds', 'Of the last scrape of a source over the network', [
-    'node',
-    'source',
-  ]);
-  const rejected = counter(
-    'source_rejected_lines_total',
-    'Lines of series that are read and that could not be, since the start',
-    ['node', 'source'],
-  );
-  for (const { watch } of state.nodes.values()) {
-    for (const source of watch.sources.values()) {
-      const labels = { node: watch.node, source: source.source };
-      up.set(labels, source.failure ? 0 : 1);
-      const { scrape } = source.lastReport;
-      if (scrape) latency.set(labels, scrape.tookMs / 1000);
-      if (scrape || source.rejectedLines > 0) rejected.inc(labels, source.rejectedLines);
-      if (source.lastAnswer) age.set(labels, Math.max(0, now.elapsedMs - source.lastAnswer.finishedAtMs) / 1000);
-    }
-  }
+  out.tell('process_start_time_seconds', {}, process.startedAtSeconds);
+  out.tell('process_cpu_seconds_total', {}, process.cpuSeconds);
+  out.tell('process_resident_memory_bytes', {}, process.residentBytes);
 }
 
 /**

@@ -10,6 +10,7 @@ import type { GpuProcess } from '../domain/lease.ts';
 import type { ProcessGroup, StopEntry, StopOrder } from '../domain/stop.ts';
 import type { JournalHealth } from '../journal.ts';
 import type { Monitor } from '../monitor.ts';
+import type { NotifyStatus } from '../notify/target.ts';
 import type { Supervisor } from '../supervisor.ts';
 import type { ReviewToken } from './auth.ts';
 import type { ProblemCode } from './problem.ts';
@@ -94,6 +95,8 @@ export interface AppParts {
   }) => Promise<ProcessGroupCheck>;
   /** What computes on this machine's GPUs, by the last look; left out where nobody looks. */
   readonly gpuProcesses?: () => readonly GpuProcess[];
+  /** How telling the configured webhooks goes; left out where none is. */
+  readonly notify?: () => readonly NotifyStatus[];
   /** Lists what `order` would stop, and touches nothing. */
   readonly runDrill: (order: StopOrder) => Promise<readonly StopEntry[]>;
   /** The simulated rig, with `source: simulated` alone. */

@@ -241,6 +241,21 @@ export const StatusSchema = component(
     sources: Type.Array(ref(SourceStatusSchema)),
     actuators: mapOf(Type.Object({ available: Type.Boolean(), detail: Type.String() })),
     cluster: Type.Optional(ref(ClusterStatusSchema)),
+    notify: Type.Array(
+      Type.Object({
+        target: Type.String({ description: 'As the configuration names it' }),
+        host: Type.String({ description: 'Of its address, which is not told: its path may be a password' }),
+        format: enumOf(['plain', 'alertmanager']),
+        ok: Type.Boolean({ description: 'false: the last try failed, and it is tried again' }),
+        pending: Type.Integer({ description: 'What waits to be told' }),
+        sent: Type.Integer({ description: 'Requests that it took, since the start' }),
+        failed: Type.Integer({ description: 'Requests that failed, since the start' }),
+        dropped: Type.Integer({ description: 'What it was never told, since the start' }),
+        lastSentAt: orNull(timestamp('Wall clock')),
+        lastError: orNull(Type.Object({ at: timestamp('Wall clock'), detail: Type.String() })),
+      }),
+      { description: 'Webhooks that are told of events' },
+    ),
     journal: Type.Object({
       ok: Type.Boolean(),
       detail: Type.String(),

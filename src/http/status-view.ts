@@ -15,6 +15,7 @@ import type { InterlockView } from '../domain/result.ts';
 import { gpuSettingsOf, settingsOf } from '../domain/settings.ts';
 import type { NodeState, SafetyState } from '../domain/state.ts';
 import type { SourceWatch } from '../domain/tracking.ts';
+import type { NotifyStatus } from '../notify/target.ts';
 import { interlockOf, interlockOfNode } from './estop-view.ts';
 import { leaseView } from './lease-view.ts';
 import type { ClusterFacts, JournalView } from './parts.ts';
@@ -41,6 +42,8 @@ export interface About {
   readonly cluster?: ClusterFacts;
   /** What computes on this machine's GPUs; left out where nobody looks. */
   readonly gpuProcesses?: readonly GpuProcess[];
+  /** How telling the webhooks goes; left out where none is configured. */
+  readonly notify?: readonly NotifyStatus[];
   /** The asker may see what an exporter's error says: it may hold secrets. */
   readonly isOperator: boolean;
 }
@@ -86,6 +89,7 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
     ),
     actuators: Object.fromEntries(state.actuators),
     ...(state.cluster && about.cluster && { cluster: clusterStatusOf(state.cluster, about.cluster) }),
+    notify: [...(about.notify ?? [])],
     journal: {
       ok: state.journal.ok && about.journal.ok,
       detail: state.journal.detail,
@@ -96,7 +100,8 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
   };
 }
 
-function leadershipOf({ cluster }: SafetyState): Status['leadership'] {
+/** Who grants, resets and restores. */
+export function leadershipOf({ cluster }: SafetyState): Status['leadership'] {
   if (!cluster) return { mode: 'single', leader: true };
   const { leadership } = cluster;
   const { state, identity } = leadership;
@@ -286,7 +291,7 @@ function scrapeStatusOf(
 }
 
 /** Workloads, and processes on GPUs, that run here and that no live lease accounts for. */
-function unleasedOf(
+export function unleasedOf(
   state: SafetyState,
   gpuProcesses: readonly GpuProcess[],
   nodes: readonly string[] | null,

@@ -162,7 +162,7 @@ class Entry {
 type Failable<T> = ({ readonly ok: true } & T) | { readonly ok: false; readonly detail: string };
 
 /** A small file that is read again when it has changed; the same `Buffer` while it has not. */
-class RotatedFile {
+export class RotatedFile {
   readonly #clock: Clock;
   readonly #path: string;
   #stamp = '';

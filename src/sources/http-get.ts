@@ -1,5 +1,5 @@
-// One HTTP GET to an exporter, a Prometheus server or a target list, as careful as a stranger's server deserves: a
-// deadline of our own over everything, from the name's look-up to the last byte; a bound on the body, before and after
+// One HTTP GET to an exporter, a Prometheus server or a target list, or POST to a webhook, as careful as a stranger's
+// server deserves: a deadline of our own over everything, from the name's look-up to the last byte; a bound on the body, before and after
 // decompression; no redirect followed, since it would lead past the ranges and credentials that were checked; a body
 // cut short told apart from a whole one. Connections are kept, one pool per kind of trust, so that a thousand targets
 // cost a thousand handshakes once. node:http rather than undici or fetch: half the CPU for this work. Never throws.
@@ -50,9 +50,12 @@ export type HttpAnswer =
 type HttpFailure = Extract<HttpAnswer, { kind: 'failed' }>;
 
 export type HttpGet = (url: string, question: HttpQuestion) => Promise<HttpAnswer>;
+/** The headers must say what the body is. It may arrive twice, where a kept connection breaks at the wrong moment. */
+export type HttpPost = (url: string, question: HttpQuestion & { readonly body: string }) => Promise<HttpAnswer>;
 
 export interface HttpGetter {
   readonly get: HttpGet;
+  readonly post: HttpPost;
   /** Breaks off what is under way and closes all connections. */
   close(): void;
 }
@@ -97,14 +100,18 @@ class PooledGetter implements HttpGetter {
     this.#resolveHost = resolveHost;
   }
 
-  readonly get: HttpGet = async (url, question) => {
+  readonly get: HttpGet = (url, question) => this.#ask(url, question, null);
+
+  readonly post: HttpPost = (url, { body, ...question }) => this.#ask(url, question, body);
+
+  async #ask(url: string, question: HttpQuestion, sent: string | null): Promise<HttpAnswer> {
     const allowedMs = question.deadlineMs - this.#clock.now().elapsedMs;
     if (allowedMs <= 0) return failed('timeout', 'no time was left to ask');
     const progress: Progress = { stage: 'its credentials were being read' };
     const abort = new AbortController();
     this.#underWay.add(abort);
     try {
-      const exchange = this.#exchange(url, question, abort.signal, progress);
+      const exchange = this.#exchange(url, question, sent, abort.signal, progress);
       const answer = await withDeadline(this.#clock, allowedMs, exchange);
       if (answer !== TIMED_OUT) return answer;
       abort.abort();
@@ -114,7 +121,7 @@ class PooledGetter implements HttpGetter {
     } finally {
       this.#underWay.delete(abort);
     }
-  };
+  }
 
   close(): void {
     for (const abort of this.#underWay) abort.abort();
@@ -125,6 +132,7 @@ class PooledGetter implements HttpGetter {
   async #exchange(
     text: string,
     { headers, maxBytes = MAX_BYTES, credentials, allowedRanges }: HttpQuestion,
+    sent: string | null,
     signal: AbortSignal,
     progress: Progress,
   ): Promise<HttpAnswer> {
@@ -144,9 +152,10 @@ class PooledGetter implements HttpGetter {
       const request = (url.protocol === 'https:' ? requestHttps : requestHttp)(url, {
         agent,
         signal,
+        method: sent === null ? 'GET' : 'POST',
         headers: { ...headers, 'accept-encoding': 'gzip', ...(authorization !== null && { authorization }) },
       });
-      return collect(request, maxBytes, progress);
+      return collect(request, sent, maxBytes, progress);
     };
     const answer = await ask(this.#pooledAgent(url, allowedRanges, tls));
     if (answer !== STALE_SOCKET) return answer;
@@ -188,6 +197,7 @@ const STALE_SOCKET = Symbol('stale socket');
 
 function collect(
   request: ClientRequest,
+  sent: string | null,
   maxBytes: number,
   progress: Progress,
 ): Promise<HttpAnswer | typeof STALE_SOCKET> {
@@ -221,7 +231,8 @@ function collect(
       }
       gather(response, maxBytes).then(resolve, (error) => resolve(failureOf(error)));
     });
-    request.end();
+    if (sent === null) request.end();
+    else request.end(sent);
   });
 }
 

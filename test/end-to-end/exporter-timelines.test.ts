@@ -3,7 +3,7 @@
 // table and the contract differ, the contract's word is said. Single bodies are in exporter-cases.test.ts.
 import t, { type Test } from 'tap';
 import { fastNodes } from '../../src/domain/decide.ts';
-import { metricsText, Tally } from '../../src/http/metrics.ts';
+import { metricsText, TEXT_TYPE } from '../../src/http/metrics.ts';
 import { NODE } from '../support/domain-world.ts';
 import {
   ExporterRig,
@@ -13,6 +13,7 @@ import {
   sharedFile,
   timelineIn,
 } from '../support/exporter-rig.ts';
+import { metricsContext } from '../support/metrics-context.ts';
 
 const GPU = (n: number): string => `GPU-00000000-0000-0000-0000-${String(n).padStart(12, '0')}`;
 const [G0, G1, G2, G3] = [GPU(0), GPU(1), GPU(2), GPU(3)];
@@ -172,17 +173,8 @@ withCase('J03', 'our own gauge of a card that is gone says nothing more', async 
   const rig = await play(t, scrapesIn(text), { beside }, () => undefined);
   delete rig.beside.cards[G1];
   await rig.run(10);
-  const context = {
-    now: rig.clock.now(),
-    version: '1',
-    lastTickTookMs: null,
-    journalOk: true,
-    webSocketClients: 0,
-    tally: new Tally(),
-    missingRights: null,
-    pause: async () => undefined,
-  };
-  const lines = (await metricsText(rig.world.state, context, 'text/plain; version=0.0.4; charset=utf-8')).split('\n');
+  const context = metricsContext({ now: rig.clock.now() });
+  const lines = String(await metricsText(rig.world.state, context, TEXT_TYPE)).split('\n');
   const temperatures = (name: string): string[] =>
     lines.filter(
       (line) =>

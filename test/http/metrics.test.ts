@@ -1,6 +1,8 @@
 import t from 'tap';
-import { metricsText, negotiateMetrics, Tally } from '../../src/http/metrics.ts';
+import { METRICS } from '../../src/http/metric-catalogue.ts';
+import { metricsText, negotiateMetrics } from '../../src/http/metrics.ts';
 import { coolNode, DomainWorld, worldSettings } from '../support/domain-world.ts';
+import { metricsContext } from '../support/metrics-context.ts';
 import { pretendCluster } from '../support/pretend-cluster.ts';
 import { INTERVAL_MS, NODE, startApp, type TestApp } from '../support/test-app.ts';
 
@@ -52,7 +54,7 @@ t.test('GET /metrics is Prometheus text unless OpenMetrics is asked for', async 
 });
 
 t.test('GET /metrics tells who leads and what is missing where a cluster is configured, and only there', async (t) => {
-  const OF_CLUSTER = ['vsf_safety_leader', 'vsf_safety_cluster_latch_known', 'vsf_safety_missing_rights'];
+  const OF_CLUSTER = ['vsf_safety_cluster_latch_known', 'vsf_safety_missing_rights'];
   const alone = await scrape(await startApp(t));
   t.notOk(OF_CLUSTER.some((name) => alone.has(name)));
 
@@ -60,7 +62,7 @@ t.test('GET /metrics tells who leads and what is missing where a cluster is conf
   const running = await startApp(t, { cluster });
   const told = async (): Promise<unknown[]> => {
     const samples = await scrape(running);
-    return OF_CLUSTER.map((name) => samples.get(name));
+    return ['vsf_safety_leader{mode="cluster"}', ...OF_CLUSTER].map((name) => samples.get(name));
   };
   t.same(await told(), [1, 1, 2]);
   const { state } = running.supervisor;
@@ -137,11 +139,22 @@ t.test('GET /metrics tells action, interlock, leases, sources, journal and count
     vsf_safety_leases: 0,
     vsf_safety_websocket_clients: 0,
     vsf_safety_simulated: 1,
+    'vsf_safety_leader{mode="single"}': 1,
+    'vsf_safety_constraints_info{profile="default",digest="DIGEST"}': 1,
+    vsf_safety_fast_interval_seconds: 2,
+    vsf_safety_nodes: 1,
+    'vsf_safety_stops{state="unverified"}': 0,
+    'vsf_safety_unleased{kind="pod"}': 0,
+    'vsf_safety_limit_conflicts{code="gpu-slowdown-below-hard-stop"}': 0,
     vsf_safety_trips_total: 0,
     'vsf_safety_events_total{name="tripped"}': 0,
     'vsf_safety_evaluations_total{action="PROCEED"}': 2,
   };
-  for (const [series, value] of Object.entries(expected)) t.equal(before.get(series), value, series);
+  for (const [series, value] of Object.entries(expected)) {
+    t.equal(before.get(series.replace('DIGEST', supervisor.state.constraintsDigest)), value, series);
+  }
+  t.notOk(before.has('vsf_safety_trip_start_time_seconds'), 'absent while there is none');
+  t.equal(before.get('process_start_time_seconds'), (await scrape(running)).get('process_start_time_seconds'));
 
   await ask({ method: 'POST', url: '/leases', payload: { workload: 'w' } });
   t.equal((await scrape(running)).get('vsf_safety_leases'), 1);
@@ -168,31 +181,55 @@ t.test('GET /metrics tells action, interlock, leases, sources, journal and count
   t.equal(after.get('vsf_safety_leases'), 0);
   t.equal(after.get('vsf_safety_trips_total'), 1);
   t.equal(after.get('vsf_safety_events_total{name="lease-granted"}'), 1);
+  t.equal(after.get('vsf_safety_leases_ended_total{outcome="stopped"}'), 1);
+  t.equal(after.get('vsf_safety_stops{state="stopping"}'), 1);
+  t.ok((after.get('vsf_safety_trip_start_time_seconds') ?? 0) > Date.UTC(2026, 0, 1) / 1000);
 });
 
-t.test('metricsText() lets other work run between slices of 50 nodes, and tells one moment all the same', async (t) => {
+t.test('metricsText() lets other work run between slices of 20 nodes, and tells one moment all the same', async (t) => {
   const nodes = Object.fromEntries(Array.from({ length: 120 }, (_, i) => [`node-${i}`, coolNode()]));
   const world = DomainWorld.running(worldSettings({ nodes: new Map() }), nodes);
   const before = world.state;
   let pauses = 0;
-  const context = {
+  const context = metricsContext({
     now: { elapsedMs: world.elapsedMs, wallMs: world.wallMs },
-    version: '1',
-    lastTickTookMs: null,
-    journalOk: true,
-    webSocketClients: 0,
-    tally: new Tally(),
-    missingRights: null,
     pause: async () => {
       pauses += 1;
       world.run(10);
     },
-  };
-  const samples = parse(await metricsText(before, context, 'text/plain; version=0.0.4; charset=utf-8'));
-  t.equal(pauses, 2);
+  });
+  const samples = parse(String(await metricsText(before, context, TEXT)));
+  t.equal(pauses, 6);
   const ages = [...samples].filter(([series]) => series.startsWith('vsf_safety_reading_age_seconds'));
   t.equal(ages.length, 120 * 10);
   t.ok(ages.every(([, age]) => age === 0));
+});
+
+t.test('metricsText() tells each metric once and in one place, however many slices it comes in', async (t) => {
+  const nodes = Object.fromEntries(Array.from({ length: 45 }, (_, i) => [`node-${i}`, coolNode()]));
+  const world = DomainWorld.running(worldSettings({ nodes: new Map() }), nodes);
+  for (const type of [TEXT, OPENMETRICS] as const) {
+    const context = metricsContext({ now: { elapsedMs: world.elapsedMs, wallMs: world.wallMs } });
+    const text = String(await metricsText(world.state, context, type));
+    const heads = text.split('\n').filter((line) => line.startsWith('# HELP ') || line.startsWith('# TYPE '));
+    const names = heads.map((line) => line.split(' ', 3).join(' '));
+    t.equal(new Set(names).size, 2 * Object.keys(METRICS).length);
+    t.equal(names.length, 2 * Object.keys(METRICS).length);
+    const pieces = text.split(/^# TYPE /m).slice(1);
+    for (const piece of pieces) {
+      const [head = '', ...lines] = piece.split('\n');
+      const [family = '', kind] = head.split(' ');
+      const series = kind === 'counter' && type === OPENMETRICS ? `${family}_total` : family;
+      const samples = lines.filter((line) => line !== '' && !line.startsWith('#'));
+      t.same(
+        samples.filter((line) => !line.startsWith(`${series} `) && !line.startsWith(`${series}{`)),
+        [],
+      );
+    }
+    t.equal(parse(text).get('vsf_safety_nodes'), 45);
+    t.notOk(parse(text).has('vsf_safety_trip_start_time_seconds'), 'nor is told as 0 what nobody told');
+    t.equal([...parse(text).keys()].filter((one) => one.startsWith('vsf_safety_node_live')).length, 45);
+  }
 });
 
 t.test('GET /metrics names no pod, and escapes what a source calls itself', async (t) => {
@@ -220,5 +257,6 @@ t.test('GET /metrics answers a hundred at once, from two apps in one process, ea
     }),
   );
   for (const body of bodies) t.ok(parse(body).size > 60, 'no duplicate, and nothing left out');
-  t.equal(new Set(bodies).size, 2, 'all of a format are the same');
+  const withoutProcess = bodies.map((body) => body.replace(/^process_.*$/gm, ''));
+  t.equal(new Set(withoutProcess).size, 2, 'all of a format are the same');
 });

@@ -271,73 +271,65 @@ t.test('ClusterMember: a standby holds the leader’s trips, under its own names
   await two.end();
 });
 
-t.test(
-  'ClusterMember.restore() gives back what any process took for the trip, or for one that went into it',
-  async (t) => {
-    const all = cluster();
-    const { clock, store } = all;
-    const one = await new Process(all, 'one').begin();
-    const narrow = one.stop([OTHER]);
-    const tripId = one.stop();
-    t.equal(one.world.state.trips.size, 1);
-    // Written by another process after this one had started.
-    const prior = (uid: string, orderId: string, epoch: number): KeptPrior => ({
-      orderId,
-      group: 'apps',
-      version: 'v1',
-      kind: 'Deployment',
-      resource: 'deployments',
-      namespace: 'gpu',
-      name: uid,
-      uid,
-      controllerUid: undefined,
-      through: 'scale',
-      fields: [{ path: ['spec', 'replicas'], prior: 4, stop: 0 }],
-      epoch,
-      recordedWallMs: 0,
+t.test('ClusterMember.restore() gives back what any process took for the trip', async (t) => {
+  const all = cluster();
+  const { clock, store } = all;
+  const one = await new Process(all, 'one').begin();
+  one.stop([OTHER]);
+  const tripId = one.stop();
+  t.equal(one.world.state.trips.size, 1);
+  // Written by another process after this one had started.
+  const prior = (uid: string, orderId: string, epoch: number): KeptPrior => ({
+    orderId,
+    group: 'apps',
+    version: 'v1',
+    kind: 'Deployment',
+    resource: 'deployments',
+    namespace: 'gpu',
+    name: uid,
+    uid,
+    controllerUid: undefined,
+    through: 'scale',
+    fields: [{ path: ['spec', 'replicas'], prior: 4, stop: 0 }],
+    epoch,
+    recordedWallMs: 0,
+  });
+  const priors = [prior('a', tripId, 0), prior('c', `lapse-${LEASE_ID}`, 0), prior('d', 'old', -1)];
+  store.put(mapPath('vsf-estop-restore'), {
+    data: Object.fromEntries(priors.map((one) => [one.uid, JSON.stringify(one)])),
+  });
+  for (const { uid } of priors) {
+    const path = `/apis/apps/v1/namespaces/gpu/deployments/${uid}/scale`;
+    store.put(path, { kind: 'Scale', spec: { replicas: 0 } });
+    const made = store.objects.get(path);
+    if (made) store.objects.set(path, { ...made, metadata: { ...made.metadata, uid } });
+  }
+  one.submit({
+    kind: 'reset-requested',
+    tripId,
+    reason: 'fan',
+    by: 'ada',
+    acknowledgeUnverified: true,
+    reports: [],
+    stage: 'commit',
+  });
+  const ask = async (of: string): Promise<readonly string[]> => {
+    const asking = one.member.restore({
+      tripId: of,
+      dryRun: true,
+      mayGoOn: async () => ({ ok: true }),
+      onStep: () => undefined,
     });
-    const priors = [
-      prior('a', tripId, 0),
-      prior('b', narrow, 0),
-      prior('c', `lapse-${LEASE_ID}`, 0),
-      prior('d', 'old', -1),
-    ];
-    store.put(mapPath('vsf-estop-restore'), {
-      data: Object.fromEntries(priors.map((one) => [one.uid, JSON.stringify(one)])),
-    });
-    for (const { uid } of priors) {
-      const path = `/apis/apps/v1/namespaces/gpu/deployments/${uid}/scale`;
-      store.put(path, { kind: 'Scale', spec: { replicas: 0 } });
-      const made = store.objects.get(path);
-      if (made) store.objects.set(path, { ...made, metadata: { ...made.metadata, uid } });
-    }
-    one.submit({
-      kind: 'reset-requested',
-      tripId,
-      reason: 'fan',
-      by: 'ada',
-      acknowledgeUnverified: true,
-      reports: [],
-      stage: 'commit',
-    });
-    const ask = async (of: string): Promise<readonly string[]> => {
-      const asking = one.member.restore({
-        tripId: of,
-        dryRun: true,
-        mayGoOn: async () => ({ ok: true }),
-        onStep: () => undefined,
-      });
-      await clock.advance(5_000);
-      return (await asking).map(({ uid, outcome }) => `${uid} ${outcome}`);
-    };
-    t.same(await ask(tripId), ['a would-restore', 'b would-restore']);
-    t.same(await ask('old'), ['d would-restore'], 'an earlier trip has what it took itself');
-    one.isCutOff = true;
-    t.match(await ask(tripId), [' failed'], 'what cannot be read is not given back by half');
-    one.isCutOff = false;
-    await one.end();
-  },
-);
+    await clock.advance(5_000);
+    return (await asking).map(({ uid, outcome }) => `${uid} ${outcome}`);
+  };
+  t.same(await ask(tripId), ['a would-restore']);
+  t.same(await ask('old'), ['d would-restore'], 'an earlier trip has what it took itself');
+  one.isCutOff = true;
+  t.match(await ask(tripId), [' failed'], 'what cannot be read is not given back by half');
+  one.isCutOff = false;
+  await one.end();
+});
 
 t.test('ClusterMember.close() writes the trip that came last', async (t) => {
   const all = cluster();
@@ -427,21 +419,4 @@ t.test('ClusterMember disarms a rule that stands for no trip, and no other', asy
   await Process.run(clock, 30, one);
   t.ok(disarmings() > after, 'or no labelled pod could be made any more');
   await one.end();
-});
-
-t.test('ClusterMember.refresh() ends in time whatever the server does', async (t) => {
-  const all = cluster();
-  const { clock, store } = all;
-  const one = await new Process(all, 'one').begin();
-  store.before = () => new Promise(() => undefined);
-  let isDone = false;
-  const refreshing = one.member.refresh().then(() => {
-    isDone = true;
-  });
-  await clock.advance(3_000);
-  t.equal(isDone, true);
-  await refreshing;
-  const told: Message = { type: 'evaluation', sequence: 1, at: '', data: { ...one.world.result, worstMargins: [] } };
-  one.member.hear(told);
-  t.match(one.member.facts(), { namespace: NAMESPACE, priorValues: 0 });
 });

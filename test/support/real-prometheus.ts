@@ -17,15 +17,28 @@ export interface ScrapeJob {
   readonly labels?: Readonly<Record<string, string>>;
 }
 
-/** Starts a Prometheus that scrapes `jobs` every second, and waits until it answers queries. */
-export async function startPrometheus(t: Test, jobs: readonly ScrapeJob[]): Promise<Program> {
+export interface Alerting {
+  /** Absolute paths. */
+  readonly ruleFiles: readonly string[];
+  /** `host:port` of an Alertmanager. */
+  readonly alertmanager?: string;
+}
+
+/** Starts a Prometheus that scrapes `jobs` and judges its rules every second, and waits until it answers queries. */
+export async function startPrometheus(
+  t: Test,
+  jobs: readonly ScrapeJob[],
+  { ruleFiles, alertmanager }: Alerting = { ruleFiles: [] },
+): Promise<Program> {
   const folder = await tempDir(t);
   const config = join(folder, 'prometheus.yml');
   // JSON is YAML.
   await writeFile(
     config,
     JSON.stringify({
-      global: { scrape_interval: '1s', scrape_timeout: '1s' },
+      global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '1s' },
+      rule_files: ruleFiles,
+      ...(alertmanager && { alerting: { alertmanagers: [{ static_configs: [{ targets: [alertmanager] }] }] } }),
       scrape_configs: jobs.map(({ job, targets, labels = {} }) => ({
         job_name: job,
         static_configs: [{ targets, labels }],
@@ -41,6 +54,8 @@ export async function startPrometheus(t: Test, jobs: readonly ScrapeJob[]): Prom
       `--config.file=${config}`,
       `--storage.tsdb.path=${join(folder, 'data')}`,
       `--web.listen-address=127.0.0.1:${port}`,
+      // What fires before an Alertmanager is known is lost, and by default told again only a minute later.
+      '--rules.alert.resend-delay=1s',
       '--log.level=warn',
     ],
     { url, readyUrl: `${url}/-/ready` },

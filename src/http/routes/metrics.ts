@@ -1,16 +1,18 @@
 // GET /metrics, in the format that the scraper asks for.
 import Type from 'typebox';
-import { metricsText, negotiateMetrics, OPENMETRICS_TYPE, Tally, TEXT_TYPE } from '../metrics.ts';
+import { metricsText, negotiateMetrics, Tally } from '../metrics.ts';
 import type { App, AppParts } from '../parts.ts';
+import { leadershipOf } from '../status-view.ts';
 import type { Stream } from '../stream.ts';
 
 export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 'clientCount'>): void {
-  const { supervisor, monitor, clock, version, journalHealth, cluster } = parts;
+  const { supervisor, monitor, clock, version, journalHealth, gpuProcesses, notify, cluster } = parts;
   const tally = new Tally();
+  const startedAtSeconds = Math.round(clock.now().wallMs / 1000 - process.uptime());
   const unsubscribe = supervisor.subscribe((message) => tally.count(message));
   app.addHook('onClose', async () => unsubscribe());
 
-  const text = { schema: Type.String() };
+  const text = { schema: Type.Unsafe<Buffer>(Type.String()) };
   app.get('/metrics', {
     schema: {
       operationId: 'readMetrics',
@@ -26,17 +28,27 @@ export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 
     async handler(request, reply) {
       const type = negotiateMetrics(request.headers.accept);
       const { state } = supervisor;
+      const { user, system } = process.cpuUsage();
       const context = {
         now: clock.now(),
         version,
+        leadership: leadershipOf(state),
         lastTickTookMs: monitor.lastTickTookMs,
-        journalOk: state.journal.ok && journalHealth().ok,
+        effectiveFastIntervalMs: monitor.effectiveFastIntervalMs,
+        journal: journalHealth(),
+        gpuProcesses: gpuProcesses?.() ?? [],
+        notify: notify?.() ?? [],
         webSocketClients: stream.clientCount,
+        process: {
+          startedAtSeconds,
+          cpuSeconds: (user + system) / 1e6,
+          residentBytes: process.memoryUsage.rss(),
+        },
         tally,
         missingRights: cluster?.facts().missingRights.length ?? null,
         pause: () => clock.sleep(0),
       };
-      reply.header('content-type', type === OPENMETRICS_TYPE ? OPENMETRICS_TYPE : TEXT_TYPE);
+      reply.header('content-type', type);
       return metricsText(state, context, type);
     },
   });

@@ -20,7 +20,7 @@ const QuerySchema = Type.Object(
 );
 
 export function addStatusRoute(app: App, parts: AppParts): void {
-  const { supervisor, monitor, clock, version, journalHealth, gpuProcesses, cluster } = parts;
+  const { supervisor, monitor, clock, version, journalHealth, gpuProcesses, notify, cluster } = parts;
   app.get('/status', {
     schema: {
       operationId: 'readStatus',
@@ -44,6 +44,7 @@ export function addStatusRoute(app: App, parts: AppParts): void {
         isOperator,
         ...(gpuProcesses && { gpuProcesses: gpuProcesses() }),
         ...(cluster && { cluster: cluster.facts() }),
+        ...(notify && { notify: notify() }),
       };
       return statusOf(state, clock.now(), about, nodes);
     },
