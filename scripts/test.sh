@@ -8,6 +8,7 @@ rm -rf .test-build
 npx tsc -p tsconfig.test.json || exit 1
 cp package.json .test-build/
 cp test/support/*.mjs .test-build/test/support/
+mkdir -p .test-build/src/dashboard && cp dist/dashboard/* .test-build/src/dashboard/
 tests=()
 for path in "${@:-test}"; do
   path=".test-build/${path%.ts}"

@@ -49,16 +49,20 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     'monitor',
     'notify',
   ],
+  // The page takes the service's types, so that both speak of the same fields; see below.
+  dashboard: ['domain', 'http'],
   http: ['domain', 'clock', 'config', 'supervisor', 'monitor', 'journal', 'notify', 'version'],
   serve: ['assemble', 'http', 'config', 'actuators', 'version', 'clock'],
   sdk: ['domain', 'clock', 'config', 'assemble', 'serve', 'http'],
   cli: ['run', 'sdk', 'domain', 'sources', 'clock', 'config', 'assemble', 'serve', 'http', 'state-folder', 'version'],
 };
 /** Started by node itself, or imported by other packages. */
-const ENTRIES = ['cli/main.ts', 'sdk/index.ts', 'run/watchdog.ts'];
+const ENTRIES = ['cli/main.ts', 'sdk/index.ts', 'run/watchdog.ts', 'dashboard/main.tsx'];
+/** The page runs in another world, with a clock of its own. */
+const CLOCKS = ['clock.ts', 'dashboard/clock.ts'];
 
 const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
-  .filter((file) => file.endsWith('.ts') && !file.startsWith('dashboard/'))
+  .filter((file) => /\.tsx?$/.test(file) && !file.endsWith('.d.ts'))
   .sort();
 const textOf = new Map(files.map((file) => [file, readFileSync(join(SRC, file), 'utf8')]));
 const codeOf = (file: string): string =>
@@ -87,6 +91,19 @@ t.test('domain imports no package and nothing of Node', async (t) => {
   t.same(wrong, []);
 });
 
+t.test('the dashboard takes types alone from the service, and packages that are bundled', async (t) => {
+  const page = files.filter((file) => partOf(file) === 'dashboard');
+  t.ok(page.length > 10);
+  const code = page.flatMap((file) =>
+    [...codeOf(file).matchAll(/^.*from '([^']+)';$/gm)].map((match) => [file, ...match]),
+  );
+  const wrong = code.filter(([, line = '', target = '']) => {
+    if (target.startsWith('../')) return !/^\s*(?:import|export) type /.test(line);
+    return !target.startsWith('./') && !/^(?:preact(?:\/hooks|\/compat)?|uplot)$/.test(target);
+  });
+  t.same(wrong, []);
+});
+
 t.test('no two files import each other in a circle', async (t) => {
   const done = new Set<string>();
   const circles: string[] = [];
@@ -105,7 +122,7 @@ t.test('no two files import each other in a circle', async (t) => {
 
 t.test('only clock.ts touches timers and clocks', async (t) => {
   const wrong = files
-    .filter((file) => file !== 'clock.ts')
+    .filter((file) => !CLOCKS.includes(file))
     .filter((file) =>
       /\b(Date\.now|performance\.now|setTimeout|setInterval|setImmediate|AbortSignal\.timeout)\b|new Date\(\)/.test(
         codeOf(file),

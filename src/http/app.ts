@@ -16,6 +16,7 @@ import type { App, AppParts } from './parts.ts';
 import { PlainUpgrades } from './plain-upgrades.ts';
 import { answerError, PROBLEM_TYPE, Problem, problemOf, sendProblem } from './problem.ts';
 import { addAlertmanagerRoute } from './routes/alertmanager.ts';
+import { addDashboardRoutes } from './routes/dashboard.ts';
 import { addDocsRoutes } from './routes/docs.ts';
 import { addEstopRoutes } from './routes/estop.ts';
 import { addLeaseRoutes } from './routes/leases.ts';
@@ -148,6 +149,7 @@ function addRoutes(app: App, parts: AppParts): void {
   addMetricsRoute(app, parts, stream);
   addProbeRoutes(app, parts);
   addDocsRoutes(app);
+  addDashboardRoutes(app);
 }
 
 /** An address that cannot be read never reaches a route, nor the hooks before it. */

@@ -1,7 +1,7 @@
 // Processes of one cluster, each with the domain's own state behind it, over one store of objects and one clock by hand:
 // what they do to one another through the records that they share.
 import t from 'tap';
-import type { Answer, DurableChange, Message, SafetyEvent } from '../../src/domain/events.ts';
+import type { Answer, DurableChange, SafetyEvent } from '../../src/domain/events.ts';
 import { ClusterMember } from '../../src/kubernetes/cluster-member.ts';
 import type { KubeFailure } from '../../src/kubernetes/kube-api.ts';
 import type { KeptPrior } from '../../src/kubernetes/prior-values.ts';

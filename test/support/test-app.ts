@@ -92,6 +92,8 @@ export interface TestOptions {
   readonly auth?: Partial<Config['auth']>;
   /** How often the rig is read before the test begins; two are needed before a start is safe, and with 0 it never is. Default 2. */
   readonly ticks?: number;
+  /** Simulated rigs of two cards each; the first is called `bizon1`, the others `node-2` and so on. Default 1. */
+  readonly nodes?: number;
   /** Without the rig's own route. */
   readonly real?: boolean;
   /** As one of a cluster's processes, which leads it. */
@@ -107,7 +109,9 @@ export interface TestApp {
   readonly parts: AppParts;
   readonly clock: ManualClock;
   readonly supervisor: Supervisor;
+  /** The first rig. */
   readonly rig: SimulatedRig;
+  readonly rigs: readonly SimulatedRig[];
   readonly disk: PretendDisk;
   readonly actuator: PretendActuator;
   readonly document: ApiDocument;
@@ -128,7 +132,12 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
   const disk = new PretendDisk();
   const actuator = new PretendActuator();
   const rig = createSimulatedRig({ node: NODE, clock, gpus: 2 });
-  const settings = worldSettings({ simulated: true, instance: 'instance-1', intervalMs: INTERVAL_MS }, nodeSettings());
+  const others = Array.from({ length: (options.nodes ?? 1) - 1 }, (_, index) =>
+    createSimulatedRig({ node: `node-${index + 2}`, clock, gpus: 2, seed: index + 2 }),
+  );
+  const rigs = [rig, ...others];
+  const nodes = new Map(rigs.map((one) => [one.node, nodeSettings()]));
+  const settings = worldSettings({ simulated: true, instance: 'instance-1', intervalMs: INTERVAL_MS, nodes });
   const { state } = restoreState(settings, new Map(), { ...clock.now(), id: 'start' });
   const log = pino({ level: 'silent' });
   const supervisor: Supervisor = new Supervisor(state, {
@@ -146,7 +155,7 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
   };
   const monitor = new Monitor({
     clock,
-    sources: () => [rig],
+    sources: () => rigs,
     supervisor: () => supervisor,
     intervalMs: INTERVAL_MS,
     fastIntervalMs: 2_000,
@@ -189,7 +198,7 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
     // What closing waits for passes on the manual clock.
     while (!isClosed) await clock.advance(100);
     await closing;
-    const stopping = Promise.all([monitor.stop(), supervisor.close(), rig.close()]);
+    const stopping = Promise.all([monitor.stop(), supervisor.close(), ...rigs.map((one) => one.close())]);
     await clock.advance(INTERVAL_MS);
     await stopping;
   };
@@ -205,6 +214,7 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
     clock,
     supervisor,
     rig,
+    rigs,
     disk,
     actuator,
     document,
