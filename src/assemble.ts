@@ -18,6 +18,7 @@ import { type GpuProcess, targetOf } from './domain/lease.ts';
 import type { SafetySettings } from './domain/settings.ts';
 import type { SafetyState } from './domain/state.ts';
 import type { StopEntry, StopOrder } from './domain/stop.ts';
+import { History } from './history/history.ts';
 import { type Journal, type OpenedJournal, openJournal } from './journal.ts';
 import { Monitor } from './monitor.ts';
 import type { Notifier } from './notify/notifier.ts';
@@ -36,6 +37,8 @@ export interface Assembled {
   readonly supervisor: Supervisor;
   readonly monitor: Monitor;
   readonly journal: Journal;
+  /** `null`: none is kept. */
+  readonly history: History | null;
   readonly processTable: ProcessTable;
   readonly notifier: Notifier;
   /** The rig behind `source: simulated`; `null` under every other source. */
@@ -205,6 +208,8 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   });
   if (config.source === 'local') lookAfterTicks(supervisor, gpuProcesses, clock);
   submitListing(supervisor, sources);
+  const history = historyOf(config, stateFolder, supervisor, clock);
+  history?.start();
   monitor.start();
 
   return {
@@ -215,6 +220,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     supervisor,
     monitor,
     journal,
+    history,
     processTable,
     notifier,
     simulation,
@@ -228,6 +234,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
       await monitor.stop();
       computeApps.close();
       await supervisor.close();
+      await history?.close();
       await withDeadline(
         clock,
         PARTS_CLOSE_MS,
@@ -238,6 +245,13 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
       await stateFolder.close();
     },
   };
+}
+
+/** What was, kept in the state folder; `null` where that is turned off. */
+function historyOf(config: Config, { folder }: StateFolder, supervisor: Supervisor, clock: Clock): History | null {
+  if (!config.history) return null;
+  const { intervalMs, simulated } = config.settings;
+  return new History({ clock, folder, supervisor, bounds: { ...config.history, intervalMs, simulated } });
 }
 
 /** The operator's token: found, made at the first start, or, where the file is no good, one that nobody can know. */

@@ -102,6 +102,7 @@ export function buildConfig(layers: Layers, surroundings: Surroundings): { confi
       kubernetes: input.auth?.kubernetes ?? false,
     },
     notify: notifySettings(layers, warnings),
+    history: historySettings(layers),
     simulated: {
       actOnRealWorkloads: input.simulated?.actOnRealWorkloads ?? false,
       gpus: input.simulated?.gpus ?? DEFAULTS.simulatedGpus,
@@ -197,6 +198,12 @@ function powerSettings(layers: Layers, path: ConfigPath, power: NodeInput['power
     layers.report([...path, key], undefined, 'an estimate of total power needs baseW and psuEfficiency');
   }
   return baseW === undefined || psuEfficiency === undefined ? null : { baseW, psuEfficiency };
+}
+
+function historySettings({ input }: Layers): Config['history'] {
+  const { enabled = true, keep, maxBytes = DEFAULTS.historyMaxBytes } = input.history ?? {};
+  const keepMs = durationOf(keep, DEFAULTS.historyKeepMs);
+  return enabled && keepMs > 0 ? { keepMs, maxBytes } : null;
 }
 
 function tokens(layers: Layers): Config['auth']['tokens'] {

@@ -62,6 +62,9 @@ export const DEFAULTS = Object.freeze({
   /** From what is set on purpose to what is there anyhow; of `instance` the host counts. */
   nodeLabels: Object.freeze(['node', 'nodename', 'kubernetes_node', 'instance']),
   refreshMs: 30_000,
+  historyKeepMs: 86_400_000,
+  /** A day of 1,000 nodes with eight GPUs takes some 600 MB, of one with four 0.4. */
+  historyMaxBytes: 1024 * 1024 * 1024,
   metricsPath: '/metrics',
   /** As the charts of prometheus-community and NVIDIA label their pods, and NVIDIA's GPU operator. */
   exporters: Object.freeze([
@@ -71,10 +74,10 @@ export const DEFAULTS = Object.freeze({
   ]),
 });
 
-const DURATION = /^(\d{1,9})(ms|s|m)$/;
-const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000 };
+const DURATION = /^(\d{1,9})(ms|s|m|h)$/;
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
-/** Milliseconds of a duration such as `10s`, `500ms` or `2m`; `null` for any other text. */
+/** Milliseconds of a duration such as `10s`, `500ms`, `2m` or `24h`; `null` for any other text. */
 export function parseDuration(text: string): number | null {
   const match = DURATION.exec(text);
   if (!match) return null;
@@ -85,6 +88,7 @@ export function parseDuration(text: string): number | null {
 /** A duration as a person would write it: `60000` is `60s`, `120000` is `2m`. */
 export function durationText(ms: number): string {
   if (ms % 1000 !== 0) return `${ms}ms`;
+  if (ms % 3_600_000 === 0 && ms > 3_600_000) return `${ms / 3_600_000}h`;
   return ms % 60_000 === 0 && ms > 60_000 ? `${ms / 60_000}m` : `${ms / 1000}s`;
 }
 
@@ -113,7 +117,8 @@ const whole = (minimum: number, maximum: number) =>
   Type.Optional(Type.Integer({ minimum, maximum, rule: `must be a whole number from ${minimum} to ${maximum}` }));
 const duration = (fromMs: number, toMs: number) =>
   text(
-    `must be a duration from ${durationText(fromMs)} to ${durationText(toMs)}, written as 10s, 500ms or 2m`,
+    `must be a duration from ${durationText(fromMs)} to ${durationText(toMs)}, written as ` +
+      (toMs < 3_600_000 ? '10s, 500ms or 2m' : '90s, 30m or 24h'),
     (value) => {
       const ms = parseDuration(value);
       return ms !== null && ms >= fromMs && ms <= toMs;
@@ -355,6 +360,13 @@ export const SCHEMA = Type.Object(
     }),
     // Each holds a connection and a queue.
     notify: listOf(NOTIFY, 16, 'webhooks'),
+    history: mapping({
+      enabled: flag(),
+      // 0s keeps none; a month of minutes and quarters is what a person looks at.
+      keep: duration(0, 31 * 86_400_000),
+      // Below 16 MiB what is written in front of the file leaves no room for it.
+      maxBytes: whole(16 * 1024 * 1024, 64 * 1024 * 1024 * 1024),
+    }),
     simulated: mapping({ actOnRealWorkloads: flag(), gpus: whole(0, 32) }),
     logLevel: choice(LOG_LEVELS),
   },

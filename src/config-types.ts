@@ -32,6 +32,8 @@ export interface Config {
   };
   /** Webhooks that are told of events. */
   readonly notify: readonly ConfiguredNotify[];
+  /** `null`: none is kept. */
+  readonly history: { readonly keepMs: number; readonly maxBytes: number } | null;
   readonly simulated: { readonly actOnRealWorkloads: boolean; readonly gpus: number };
   readonly logLevel: LogLevel;
 }

@@ -30,7 +30,8 @@ export function createLogger(level: Config['logLevel']): Logger {
 
 /** The routes over assembled parts, listening nowhere yet. */
 export function appOf(assembled: Assembled, log: Logger): App {
-  const { config, supervisor, monitor, clock, instance, journal, processTable, simulation, cluster } = assembled;
+  const { config, supervisor, monitor, clock, instance, journal, history, processTable, simulation, cluster } =
+    assembled;
   return buildApp({
     config,
     supervisor,
@@ -40,6 +41,7 @@ export function appOf(assembled: Assembled, log: Logger): App {
     version: VERSION,
     operatorToken: assembled.operatorToken,
     journalHealth: () => journal.health(),
+    history,
     verifyProcessGroup: ({ pgid, leaseId }) => verifyProcessGroup({ pgid, leaseId, table: processTable }),
     runDrill: assembled.runDrill,
     gpuProcesses: assembled.gpuProcesses,

@@ -74,6 +74,7 @@ t.test('loadConfig() gives the documented defaults for an empty file, a comment,
         ],
       },
       credentials: [],
+      history: { keepMs: 86_400_000, maxBytes: 1_073_741_824 },
       simulated: { actOnRealWorkloads: false, gpus: 4 },
       logLevel: 'info',
     });
@@ -437,6 +438,10 @@ t.test('loadConfig() refuses a wrong value of every key, with key, rule and plac
       /twice/,
     ],
     ['auth: { anonymous: operator }', 'auth.anonymous', /none or viewer/],
+    ['history: { keep: 745h }', 'history.keep', /from 0s to 744h, written as 90s, 30m or 24h/],
+    ['history: { keep: 1d }', 'history.keep', /90s, 30m or 24h/],
+    ['history: { maxBytes: 1000 }', 'history.maxBytes', /from 16777216 to/],
+    ['history: { enabled: 1 }', 'history.enabled', /true or false/],
     ['simulated: { gpus: 33 }', 'simulated.gpus', /0 to 32/],
     ['simulated: { actOnRealWorkloads: 1 }', 'simulated.actOnRealWorkloads', /true or false/],
     ['source: simulated\nkubernetes: { enabled: true }', 'source', /actOnRealWorkloads/],
@@ -510,6 +515,8 @@ t.test('loadConfig() takes the bounds themselves', async (t) => {
     'listen: { port: 0 }',
     'listen: { port: 65535 }',
     'nodes: [ { name: a, expectGpus: 64, tctlOffsetC: 0, power: { baseW: 0, psuEfficiency: 1 } } ]',
+    'history: { keep: 0s, maxBytes: 16777216 }',
+    'history: { keep: 744h, maxBytes: 68719476736 }',
     'simulated: { gpus: 0 }',
     'discovery: { refresh: 5s }',
     'discovery: { refresh: 5m, files: [ /a.json, /b/c.yml, "/*.yaml" ] }',
@@ -724,14 +731,26 @@ t.test('loadConfig() leaves the variables of clients and of Kubernetes services 
   t.equal(good(t, '', { env }).listen.port, 8470);
 });
 
+t.test(
+  'loadConfig() keeps a history of a day unless it is told otherwise, and none for 0s or enabled: false',
+  async (t) => {
+    t.same(good(t, 'history: { keep: 90m, maxBytes: 16777216 }').history, { keepMs: 5_400_000, maxBytes: 16_777_216 });
+    t.same(good(t, 'history: { keep: 48h }').history, { keepMs: 172_800_000, maxBytes: 1_073_741_824 });
+    t.equal(good(t, 'history: { keep: 0s }').history, null);
+    t.equal(good(t, 'history: { enabled: false, keep: 24h }').history, null);
+    t.equal(good(t, '', { env: { VSF_SAFETY_HISTORY_ENABLED: 'false' } }).history, null);
+  },
+);
+
 t.test('ENVIRONMENT_VARIABLES lists one variable for each key that is no list of mappings', async (t) => {
   const names = ENVIRONMENT_VARIABLES.map(({ name, key }) => `${name} ${key}`);
-  t.equal(names.length, 32);
+  t.equal(names.length, 35);
   for (const name of [
     'VSF_SAFETY_LISTEN_PORT listen.port',
     'VSF_SAFETY_KUBERNETES_KUBECONFIG kubernetes.kubeconfig',
     'VSF_SAFETY_DISCOVERY_NODE_LABEL discovery.nodeLabel',
     'VSF_SAFETY_PROMETHEUS_NODE_LABELS prometheus.nodeLabels',
+    'VSF_SAFETY_HISTORY_KEEP history.keep',
   ]) {
     t.ok(names.includes(name), name);
   }

@@ -27,6 +27,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   version: [],
   journal: ['domain', 'clock'],
   'state-folder': ['journal', 'clock'],
+  history: ['domain', 'clock'],
   config: ['domain', 'clock'],
   sources: ['domain', 'clock'],
   actuators: ['domain', 'clock'],
@@ -40,6 +41,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     'clock',
     'version',
     'journal',
+    'history',
     'state-folder',
     'config',
     'sources',
@@ -51,13 +53,13 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
   // The page takes the service's types, so that both speak of the same fields; see below.
   dashboard: ['domain', 'http'],
-  http: ['domain', 'clock', 'config', 'supervisor', 'monitor', 'journal', 'notify', 'version'],
+  http: ['domain', 'clock', 'config', 'supervisor', 'monitor', 'journal', 'history', 'notify', 'version'],
   serve: ['assemble', 'http', 'config', 'actuators', 'version', 'clock'],
   sdk: ['domain', 'clock', 'config', 'assemble', 'serve', 'http'],
   cli: ['run', 'sdk', 'domain', 'sources', 'clock', 'config', 'assemble', 'serve', 'http', 'state-folder', 'version'],
 };
 /** Started by node itself, or imported by other packages. */
-const ENTRIES = ['cli/main.ts', 'sdk/index.ts', 'run/watchdog.ts', 'dashboard/main.tsx'];
+const ENTRIES = ['cli/main.ts', 'sdk/index.ts', 'run/watchdog.ts', 'history/worker.ts', 'dashboard/main.tsx'];
 /** The page runs in another world, with a clock of its own. */
 const CLOCKS = ['clock.ts', 'dashboard/clock.ts'];
 

@@ -22,6 +22,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   },
   status: { usage: 'status', summary: 'show what the service sees', load: () => import('./status.ts') },
   watch: { usage: 'watch', summary: 'show it live, or its changes on a pipe', load: () => import('./watch.ts') },
+  history: { usage: 'history', summary: 'plot what was, with limits and events', load: () => import('./history.ts') },
   estop: { usage: 'estop', summary: 'emergency stop: everything, or some nodes', load: () => import('./estop.ts') },
   drill: { usage: 'drill', summary: 'list what a stop would stop; touches nothing', load: () => import('./drill.ts') },
   reset: { usage: 'reset', summary: 'let workloads start again after a stop', load: () => import('./reset.ts') },

@@ -156,6 +156,10 @@ function handle(step: Step, event: SafetyEvent): Answer {
       step.tell({ name: 'restore', tripId, message, by }, 'warn');
       return { kind: 'none' };
     }
+    case 'history-reported':
+      // Told and no more: nothing depends on what was.
+      step.tell({ name: `history-${event.what}`, message: event.detail }, event.what === 'back' ? 'info' : 'warn');
+      return { kind: 'none' };
     case 'started':
       resumeStops(step);
       return { kind: 'none' };

@@ -187,6 +187,28 @@ export interface WorstMargin {
   readonly marginRatio: number;
 }
 
+/** The limits that a reading is judged by; `null` where it has none. */
+export function limitsOf(
+  reading: Pick<Reading, 'component' | 'id' | 'quantity'>,
+  { constraints, slowdownC }: NodeLimits,
+): { readonly warning?: number; readonly hardStop?: number; readonly max?: number } | null {
+  const { gpu, cpu, system } = constraints;
+  const { component, id, quantity } = reading;
+  switch (component) {
+    case 'gpu':
+      if (quantity === 'temperature') return cardTemperatureC(gpu.temperatureC, slowdownC.get(id ?? ''));
+      if (quantity === 'power') return gpu.powerW;
+      return quantity === 'memory' ? gpu.memoryRatio : null;
+    case 'cpu':
+      if (quantity === 'temperature') return cpu.temperatureC;
+      return quantity === 'utilization' ? cpu.utilizationRatio : null;
+    case 'memory':
+      return quantity === 'memory' ? system.memoryRatio : null;
+    case 'system':
+      return quantity === 'total-power' ? system.powerW : null;
+  }
+}
+
 /** The limit that a quantity must not reach: a hard stop, or a maximum; `null` where it has none. */
 export function hardLimitOf(
   reading: Pick<Reading, 'component' | 'id' | 'quantity'>,

@@ -133,6 +133,12 @@ export type SafetyEvent =
   | { readonly kind: 'leases-taken-over'; readonly leases: ReadonlyMap<string, unknown> }
   /** A controller of the cluster was given back what a stop took, or why not. */
   | { readonly kind: 'restore-reported'; readonly tripId: string; readonly by: string; readonly message: string }
+  /** Figures and events are kept again, are being lost, do not fit, or go to a new store since the old one was damaged. */
+  | {
+      readonly kind: 'history-reported';
+      readonly what: 'back' | 'failed' | 'full' | 'begun-anew';
+      readonly detail: string;
+    }
   /** Once, after replay: trips that are still on are ordered again. */
   | { readonly kind: 'started' };
 
@@ -170,6 +176,10 @@ export const EVENT_NAMES = [
   'journal-failed',
   'journal-back',
   'leadership',
+  'history-failed',
+  'history-back',
+  'history-full',
+  'history-begun-anew',
   'drill',
 ] as const;
 export type EventName = (typeof EVENT_NAMES)[number];

@@ -26,6 +26,7 @@ export const ACCESS = {
   'POST /estop/restore': 'operator',
   'POST /nodes/:node/forget': 'operator',
   'POST /simulation': 'operator',
+  'GET /history': 'viewer',
   'GET /metrics': 'viewer',
   'GET /ws': 'viewer',
   'GET /healthz': 'open',

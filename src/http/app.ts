@@ -19,6 +19,7 @@ import { addAlertmanagerRoute } from './routes/alertmanager.ts';
 import { addDashboardRoutes } from './routes/dashboard.ts';
 import { addDocsRoutes } from './routes/docs.ts';
 import { addEstopRoutes } from './routes/estop.ts';
+import { addHistoryRoute } from './routes/history.ts';
 import { addLeaseRoutes } from './routes/leases.ts';
 import { addMetricsRoute } from './routes/metrics.ts';
 import { addNodeRoutes } from './routes/nodes.ts';
@@ -145,6 +146,7 @@ function addRoutes(app: App, parts: AppParts): void {
   addAlertmanagerRoute(app, parts);
   addNodeRoutes(app, parts);
   addSimulationRoute(app, parts);
+  addHistoryRoute(app, parts);
   const stream = addStreamRoute(app, parts);
   addMetricsRoute(app, parts, stream);
   addProbeRoutes(app, parts);

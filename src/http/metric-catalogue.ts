@@ -182,6 +182,24 @@ export const METRICS = {
     labels: NONE,
     query: 'vsf_safety_journal_size_bytes',
   },
+  vsf_safety_history_ok: {
+    type: 'gauge',
+    help: '1 while the history can be written; absent where none is kept',
+    labels: NONE,
+    query: 'vsf_safety_history_ok == 0',
+  },
+  vsf_safety_history_size_bytes: {
+    type: 'gauge',
+    help: 'What the history takes on the disk',
+    labels: NONE,
+    query: 'vsf_safety_history_size_bytes',
+  },
+  vsf_safety_history_lost_total: {
+    type: 'counter',
+    help: 'Evaluations and events that were not kept, since the start',
+    labels: NONE,
+    query: 'increase(vsf_safety_history_lost_total[1h]) > 0',
+  },
   vsf_safety_websocket_clients: {
     type: 'gauge',
     help: 'Connected WebSocket clients',

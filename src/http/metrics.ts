@@ -8,6 +8,7 @@ import { EVENT_NAMES, type EventName, type Message } from '../domain/events.ts';
 import { type GpuProcess, LEASE_OUTCOMES, type LeaseOutcome } from '../domain/lease.ts';
 import { ACTIONS, type Action, FINDING_CODES } from '../domain/result.ts';
 import type { SafetyState } from '../domain/state.ts';
+import type { HistoryHealth } from '../history/history.ts';
 import type { NotifyStatus } from '../notify/target.ts';
 import { interlockOf } from './estop-view.ts';
 import { tellNodes } from './metrics-nodes.ts';
@@ -55,6 +56,8 @@ export interface MetricsContext {
   readonly lastTickTookMs: number | null;
   readonly effectiveFastIntervalMs: number;
   readonly journal: JournalView;
+  /** `null`: none is kept. */
+  readonly history: HistoryHealth | null;
   readonly gpuProcesses: readonly GpuProcess[];
   readonly notify: readonly NotifyStatus[];
   readonly webSocketClients: number;
@@ -123,6 +126,11 @@ function tellService(out: ScrapeRegistry, state: SafetyState, context: MetricsCo
   out.tell('vsf_safety_journal_ok', {}, state.journal.ok && journal.ok ? 1 : 0);
   out.tell('vsf_safety_journal_pending', {}, journal.pending);
   out.tell('vsf_safety_journal_size_bytes', {}, journal.sizeBytes);
+  if (context.history) {
+    out.tell('vsf_safety_history_ok', {}, context.history.state === 'ok' ? 1 : 0);
+    out.tell('vsf_safety_history_size_bytes', {}, context.history.sizeBytes);
+    out.tell('vsf_safety_history_lost_total', {}, context.history.lost);
+  }
   out.tell('vsf_safety_websocket_clients', {}, context.webSocketClients);
   out.tell('vsf_safety_discovery_problems', {}, finders.problems.length);
   out.tell('vsf_safety_discovery_unread_lists', {}, finders.unread.length);

@@ -8,6 +8,7 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import type { GpuProcess } from '../domain/lease.ts';
 import type { ProcessGroup, StopEntry, StopOrder } from '../domain/stop.ts';
+import type { History } from '../history/history.ts';
 import type { JournalHealth } from '../journal.ts';
 import type { Monitor } from '../monitor.ts';
 import type { NotifyStatus } from '../notify/target.ts';
@@ -88,6 +89,8 @@ export interface AppParts {
   /** Asks the cluster about tokens that are not known here; only with `auth.kubernetes`. */
   readonly reviewToken?: ReviewToken;
   readonly journalHealth: () => JournalView;
+  /** What was, on the disk; left out or `null` where none is kept. */
+  readonly history?: Pick<History, 'ask' | 'health'> | null;
   /** Pins a process group for a lease: its leader must bear the lease's mark. */
   readonly verifyProcessGroup: (asked: {
     readonly pgid: number;

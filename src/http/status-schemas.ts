@@ -19,6 +19,7 @@ import {
   UnitSchema,
   UnprotectedSchema,
 } from './base-schemas.ts';
+import { HistoryStatusSchema } from './history-schemas.ts';
 
 export const MISSING_CAUSES = [
   'no-sensor',
@@ -263,6 +264,7 @@ export const StatusSchema = component(
       sizeBytes: Type.Integer(),
       pending: Type.Integer({ description: 'Handed in and not yet answered by the disk' }),
     }),
+    history: ref(HistoryStatusSchema),
   }),
 );
 

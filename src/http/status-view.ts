@@ -4,8 +4,7 @@
 import type { Now } from '../clock.ts';
 import type { ClusterState } from '../domain/cluster.ts';
 import { limitConflicts } from '../domain/conflicts.ts';
-import { cardTemperatureC } from '../domain/constraints.ts';
-import type { NodeLimits } from '../domain/evaluate.ts';
+import { limitsOf, type NodeLimits } from '../domain/evaluate.ts';
 import { coolingLeftSeconds } from '../domain/interlock.ts';
 import type { GpuProcess } from '../domain/lease.ts';
 import { isLive } from '../domain/lease-places.ts';
@@ -15,8 +14,10 @@ import type { InterlockView } from '../domain/result.ts';
 import { gpuSettingsOf, settingsOf } from '../domain/settings.ts';
 import type { NodeState, SafetyState } from '../domain/state.ts';
 import type { SourceWatch } from '../domain/tracking.ts';
+import type { HistoryHealth } from '../history/history.ts';
 import type { NotifyStatus } from '../notify/target.ts';
 import { interlockOf, interlockOfNode } from './estop-view.ts';
+import { historyStatusOf } from './history-view.ts';
 import { leaseView } from './lease-view.ts';
 import type { ClusterFacts, JournalView } from './parts.ts';
 import type {
@@ -40,6 +41,8 @@ export interface About {
   readonly journal: JournalView;
   /** The cluster whose workloads are stopped; left out where none is configured. */
   readonly cluster?: ClusterFacts;
+  /** `null` or left out: none is kept. */
+  readonly history?: HistoryHealth | null;
   /** What computes on this machine's GPUs; left out where nobody looks. */
   readonly gpuProcesses?: readonly GpuProcess[];
   /** How telling the webhooks goes; left out where none is configured. */
@@ -97,6 +100,7 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
       sizeBytes: about.journal.sizeBytes,
       pending: about.journal.pending,
     },
+    history: historyStatusOf(about.history ?? null),
   };
 }
 
@@ -175,7 +179,7 @@ export function readingStatusesOf(state: SafetyState, node: NodeState, now: Now)
 
 function readingStatusOf(reading: Reading, limits: NodeLimits, now: Now): ReadingStatus {
   const { component, id, quantity, state } = reading;
-  const own = limitsFor(reading, limits);
+  const own = limitsOf(reading, limits);
   const what = {
     component,
     ...(id !== undefined && { id }),
@@ -223,25 +227,6 @@ function informationalOf(source: SourceWatch, now: Now): ReadingStatus[] {
       informational: true,
     };
   });
-}
-
-/** The limits that a reading is judged by; `null` where it has none. */
-function limitsFor(reading: Reading, { constraints, slowdownC }: NodeLimits): ReadingStatus['limits'] | null {
-  const { gpu, cpu, system } = constraints;
-  const { component, id, quantity } = reading;
-  switch (component) {
-    case 'gpu':
-      if (quantity === 'temperature') return cardTemperatureC(gpu.temperatureC, slowdownC.get(id ?? ''));
-      if (quantity === 'power') return gpu.powerW;
-      return quantity === 'memory' ? gpu.memoryRatio : null;
-    case 'cpu':
-      if (quantity === 'temperature') return cpu.temperatureC;
-      return quantity === 'utilization' ? cpu.utilizationRatio : null;
-    case 'memory':
-      return quantity === 'memory' ? system.memoryRatio : null;
-    case 'system':
-      return quantity === 'total-power' ? system.powerW : null;
-  }
 }
 
 function sourceStatusOf(

@@ -60,6 +60,7 @@ const events: Record<EventKind, (world: DomainWorld) => unknown> = {
     world.submit({ kind: 'forget-requested', node: NODE, gpu: GPU_A, reason: 'sold', by: 'ada' }),
   inventoried: (world) => world.inventory(),
   'journal-reported': (world) => world.submit({ kind: 'journal-reported', ok: false, detail: 'ENOSPC' }),
+  'history-reported': (world) => world.submit({ kind: 'history-reported', what: 'failed', detail: 'ENOSPC' }),
   'nodes-listed': (world) =>
     world.submit({
       kind: 'nodes-listed',
@@ -91,6 +92,7 @@ const TABLE: Record<InterlockState, Row> = {
     'forget-requested': 'clear, forget-refused',
     inventoried: 'clear',
     'journal-reported': 'clear',
+    'history-reported': 'clear',
     'nodes-listed': 'clear',
     'cluster-tripped': 'tripped, orders a stop',
     'cluster-reset': 'clear',
@@ -113,6 +115,7 @@ const TABLE: Record<InterlockState, Row> = {
     'forget-requested': 'cooling, forget-refused',
     inventoried: 'cooling',
     'journal-reported': 'cooling',
+    'history-reported': 'cooling',
     'nodes-listed': 'cooling',
     'cluster-tripped': 'tripped, orders a stop',
     'cluster-reset': 'cooling',
@@ -135,6 +138,7 @@ const TABLE: Record<InterlockState, Row> = {
     'forget-requested': 'tripped, forget-refused',
     inventoried: 'tripped',
     'journal-reported': 'tripped',
+    'history-reported': 'tripped',
     'nodes-listed': 'tripped',
     'cluster-tripped': 'tripped, orders a stop',
     'cluster-reset': 'clear',

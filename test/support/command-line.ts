@@ -16,13 +16,13 @@ export interface Ran {
 /** One command line; nothing of this machine's environment or home reaches it. */
 export async function vsfSafety(
   argv: readonly string[],
-  world: Partial<Omit<Io, 'stdout' | 'stderr'>> & { readonly isTTY?: boolean } = {},
+  world: Partial<Omit<Io, 'stdout' | 'stderr'>> & { readonly isTTY?: boolean; readonly columns?: number } = {},
 ): Promise<Ran> {
   const out: string[] = [];
   const err: string[] = [];
-  const { isTTY = false, ...rest } = world;
+  const { isTTY = false, columns, ...rest } = world;
   const code = await runCli(argv, {
-    stdout: { write: (text) => out.push(text), isTTY },
+    stdout: { write: (text) => out.push(text), isTTY, ...(columns !== undefined && { columns }) } as Io['stdout'],
     stderr: { write: (text) => err.push(text) },
     env: {},
     clock: systemClock,

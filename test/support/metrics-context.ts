@@ -8,6 +8,7 @@ export function metricsContext(change: Partial<MetricsContext> & Pick<MetricsCon
     lastTickTookMs: null,
     effectiveFastIntervalMs: 2_000,
     journal: { ok: true, lastError: null, sizeBytes: 0, pending: 0 },
+    history: null,
     gpuProcesses: [],
     notify: [],
     webSocketClients: 0,

@@ -12,6 +12,7 @@ import type { Config, Role } from '../../src/config.ts';
 import type { ClusterState } from '../../src/domain/cluster.ts';
 import { restoreState } from '../../src/domain/durable.ts';
 import type { LiveWorkload, StopEntry, StopOrder } from '../../src/domain/stop.ts';
+import { History } from '../../src/history/history.ts';
 import { buildApp } from '../../src/http/app.ts';
 import type { App, AppParts, ClusterPart, ProcessGroupCheck } from '../../src/http/parts.ts';
 import { Monitor } from '../../src/monitor.ts';
@@ -98,6 +99,8 @@ export interface TestOptions {
   readonly real?: boolean;
   /** As one of a cluster's processes, which leads it. */
   readonly cluster?: ClusterPart;
+  /** Where a history is kept; left out: none is. */
+  readonly historyFolder?: string;
   readonly verifyProcessGroup?: (asked: {
     readonly pgid: number;
     readonly leaseId: string;
@@ -115,6 +118,9 @@ export interface TestApp {
   readonly disk: PretendDisk;
   readonly actuator: PretendActuator;
   readonly document: ApiDocument;
+  readonly history: History | null;
+  /** Everything that was published is in the history. */
+  historySettled(): Promise<void>;
   /** Injects a request as from loopback and holds the answer against the document. */
   ask(request: InjectOptions & { readonly url: string }): Promise<LightMyRequestResponse>;
   /** Time passes, the monitor's rounds included. */
@@ -161,7 +167,16 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
     fastIntervalMs: 2_000,
     inventory,
   });
+  const history = options.historyFolder === undefined ? null : openHistory(options.historyFolder);
+  function openHistory(folder: string): History {
+    const bounds = { keepMs: 86_400_000, maxBytes: 2 ** 26, intervalMs: INTERVAL_MS, simulated: true };
+    const opened = new History({ clock, folder, supervisor, bounds });
+    opened.start();
+    return opened;
+  }
+  const historySettled = (): Promise<void> => waited(clock, history?.settled());
   const parts: AppParts = {
+    history,
     config: {
       listen: { host: '127.0.0.1', port: 0, hosts: [], ...options.listen },
       auth: {
@@ -198,6 +213,7 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
     // What closing waits for passes on the manual clock.
     while (!isClosed) await clock.advance(100);
     await closing;
+    await waited(clock, history?.close());
     const stopping = Promise.all([monitor.stop(), supervisor.close(), ...rigs.map((one) => one.close())]);
     await clock.advance(INTERVAL_MS);
     await stopping;
@@ -218,6 +234,8 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
     disk,
     actuator,
     document,
+    history,
+    historySettled,
     async ask(request) {
       const method = request.method ?? 'GET';
       const answer = await app.inject({ ...request, headers: { host: '127.0.0.1:8470', ...request.headers } });
@@ -235,6 +253,15 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
     },
     close: () => (closed ??= close()),
   };
+}
+
+/** Lets the time pass that `work` waits for, a millisecond at a time, while other threads do theirs. */
+async function waited(clock: ManualClock, work: Promise<void> | undefined): Promise<void> {
+  let isDone = work === undefined;
+  void work?.finally(() => {
+    isDone = true;
+  });
+  while (!isDone) await clock.advance(1);
 }
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');

@@ -6,7 +6,7 @@ import { leadershipOf } from '../status-view.ts';
 import type { Stream } from '../stream.ts';
 
 export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 'clientCount'>): void {
-  const { supervisor, monitor, clock, version, journalHealth, gpuProcesses, notify, cluster } = parts;
+  const { supervisor, monitor, clock, version, journalHealth, history, gpuProcesses, notify, cluster } = parts;
   const tally = new Tally();
   const startedAtSeconds = Math.round(clock.now().wallMs / 1000 - process.uptime());
   const unsubscribe = supervisor.subscribe((message) => tally.count(message));
@@ -36,6 +36,7 @@ export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 
         lastTickTookMs: monitor.lastTickTookMs,
         effectiveFastIntervalMs: monitor.effectiveFastIntervalMs,
         journal: journalHealth(),
+        history: history?.health() ?? null,
         gpuProcesses: gpuProcesses?.() ?? [],
         notify: notify?.() ?? [],
         webSocketClients: stream.clientCount,

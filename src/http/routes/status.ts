@@ -20,7 +20,7 @@ const QuerySchema = Type.Object(
 );
 
 export function addStatusRoute(app: App, parts: AppParts): void {
-  const { supervisor, monitor, clock, version, journalHealth, gpuProcesses, notify, cluster } = parts;
+  const { supervisor, monitor, clock, version, journalHealth, history, gpuProcesses, notify, cluster } = parts;
   app.get('/status', {
     schema: {
       operationId: 'readStatus',
@@ -41,6 +41,7 @@ export function addStatusRoute(app: App, parts: AppParts): void {
         lastTickTookMs,
         effectiveFastIntervalMs,
         journal: journalHealth(),
+        history: history?.health() ?? null,
         isOperator,
         ...(gpuProcesses && { gpuProcesses: gpuProcesses() }),
         ...(cluster && { cluster: cluster.facts() }),
