@@ -3,6 +3,7 @@
 // sends an object as a JSON patch. Here every request has a deadline by our clock, every body a bound, and every
 // failure is a value. Nothing is tried again but what could not have arrived, and once with fresh credentials: on the
 // stop path each object's retries are its caller's.
+import { createSecureContext } from 'node:tls';
 import { Agent, request } from 'undici';
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 import { failure, type HttpAnswer, type ListPage, listPageOf, objectOf } from './kube-answer.ts';
@@ -325,6 +326,14 @@ const DISCOVERY_TYPES = [
 ].join(',');
 
 function agentFor({ tls }: KubeConnection): Agent {
+  const { ca, cert, key, ...rest } = tls;
+  // Made once: with a server that is away each of many tries would read the certificates anew, at a millisecond and some
+  // hundred kilobytes each.
+  const secureContext = createSecureContext({
+    ...(ca !== undefined && { ca }),
+    ...(cert !== undefined && { cert }),
+    ...(key !== undefined && { key }),
+  });
   return new Agent({
     connections: CONNECTIONS,
     keepAliveTimeout: IDLE_MS,
@@ -333,7 +342,7 @@ function agentFor({ tls }: KubeConnection): Agent {
     headersTimeout: 0,
     bodyTimeout: 0,
     maxResponseSize: LARGEST_BODY_BYTES,
-    connect: { ...tls, timeout: CONNECT_WITHIN_MS, keepAlive: true, keepAliveInitialDelay: 15_000 },
+    connect: { ...rest, secureContext, timeout: CONNECT_WITHIN_MS, keepAlive: true, keepAliveInitialDelay: 15_000 },
   });
 }
 

@@ -71,7 +71,7 @@ t.test('GET /history is a viewer’s, and 503 where none is kept', async (t) => 
   t.equal(off.statusCode, 503);
   t.match(off.json(), { code: 'history-unavailable', detail: /turned off/ });
   t.match((await ask({ url: '/status' })).json().history, { state: 'off', keptFrom: null });
-  t.notMatch((await ask({ url: '/metrics' })).body, /history_ok/);
+  t.notMatch((await ask({ url: '/metrics' })).body, /^vsf_safety_history_ok/m);
   const remote = { 'x-forwarded-for': '10.0.0.1' };
   t.equal((await ask({ url: '/history', headers: { ...remote, ...bearer(TOKENS.viewer) } })).statusCode, 503);
   t.equal((await ask({ url: '/history', headers: remote })).statusCode, 401);
