@@ -2,6 +2,7 @@
 // written over unseen. What its keys mean is the business of whoever holds it (the latch, the prior values, the
 // leases). It is made at run time and never by the chart, so that no upgrade can put an old one back.
 import type { Clock } from '../clock.ts';
+import { retryDelayMs } from './in-flight.ts';
 import { type KubeApi, type KubeFailure, type KubeObject, pathOf } from './kube-api.ts';
 
 export type MapData = Readonly<Record<string, string>>;
@@ -73,11 +74,11 @@ export function createConfigMapCell(parts: {
       const untilMs = clock.now().elapsedMs + timeoutMs;
       const leftMs = (): number => untilMs - clock.now().elapsedMs;
       let detail = `Cannot write ConfigMap ${name}: no time was given`;
-      while (leftMs() > 0) {
+      for (let failures = 0; leftMs() > 0; ) {
+        let failure: KubeFailure | null = null;
         const found = await find(leftMs());
         if (found !== null && isFailure(found)) {
-          detail = found.detail;
-          if (!isWorthAgain(found)) break;
+          failure = found;
         } else {
           const { data, value } = edit(found ? (found.data ?? {}) : null);
           if (data === null) return { ok: true, value, isWritten: false };
@@ -85,9 +86,14 @@ export function createConfigMapCell(parts: {
           const written = await write(found, data, leftMs());
           if (written.ok) return { ok: true, value, isWritten: true };
           detail = written.detail;
-          if (written.kind !== 'conflict' && !isWorthAgain(written)) break;
+          if (written.kind !== 'conflict') failure = written;
         }
-        await clock.sleep(AGAIN_AFTER_MS);
+        if (failure) {
+          detail = failure.detail;
+          if (!isWorthAgain(failure)) break;
+          // A server that is away or has too much to do is not asked fifty times a second.
+          await clock.sleep(Math.max(AGAIN_AFTER_MS, Math.min(retryDelayMs(failure, failures++), leftMs())));
+        } else await clock.sleep(AGAIN_AFTER_MS);
       }
       return { ok: false, detail };
     },

@@ -26,7 +26,10 @@ export interface PriorValues {
   all(): readonly KeptPrior[];
   /** The trips `from` were taken over by the trip `to`: what their stops overwrote is its to give back. */
   handOver(from: readonly string[], to: string): void;
-  /** Takes over what earlier processes recorded; what this one recorded meanwhile stands. Says why it could not. */
+  /**
+   * Takes over what other processes recorded, and drops what they forgot; what this one recorded meanwhile stands. Says
+   * why it could not.
+   */
   load(timeoutMs: number): Promise<{ readonly ok: true } | { readonly ok: false; readonly detail: string }>;
   /** Forgets values that were given back, or that nothing is left to give back to. */
   forget(uids: readonly string[], timeoutMs: number): Promise<boolean>;
@@ -117,8 +120,11 @@ export function createPriorValues(parts: {
     priorOf: (uid) => kept.get(uid),
     all: () => [...kept.values()],
     async load(timeoutMs) {
+      const written = [...kept.keys()].filter((uid) => !unwritten.has(uid));
       const read = await map.read(timeoutMs);
       if (read.kind === 'unreachable') return { ok: false, detail: read.detail };
+      // Another process gave it back and forgot it.
+      for (const uid of written) if (!read.entries.has(uid)) kept.delete(uid);
       for (const [uid, text] of read.entries) {
         const earlier = readPrior(text);
         if (!earlier) continue;

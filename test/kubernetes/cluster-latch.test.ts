@@ -411,7 +411,7 @@ t.test('ClusterLatch.reset()', async (t) => {
       return failureOf('timeout');
     };
     const outcome = one.reset('a');
-    await clock.advance(100);
+    await clock.advance(300);
     t.same(await outcome, { kind: 'done', epoch: 1 });
   });
 

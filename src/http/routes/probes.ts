@@ -67,6 +67,11 @@ export function whyNotReady(state: SafetyState, now: Now, journal: ReturnType<Ap
     const ageS = Math.round((now.elapsedMs - state.lastTickAtMs) / 1000);
     reasons.push(`the last evaluation is ${ageS} s old, at most ${limitMs / 1000} s are allowed`);
   }
+  const { cluster } = state;
+  if (cluster && !cluster.isLatchKnown) {
+    const why = cluster.latchFailure ?? 'its record has not been read yet';
+    reasons.push(`whether the cluster is stopped is not known: ${why}`);
+  }
   if (!state.journal.ok) reasons.push(`the journal cannot be written: ${state.journal.detail}`);
   else if (!journal.ok)
     reasons.push(`the journal cannot be written: ${journal.lastError?.detail ?? 'a write is overdue'}`);
