@@ -13,6 +13,7 @@ import { createClusterEvents } from './kubernetes/cluster-events.ts';
 import { ClusterMember } from './kubernetes/cluster-member.ts';
 import type { CredentialPlace } from './kubernetes/kube-credentials.ts';
 import { createLateKubeClient } from './kubernetes/late-kube-client.ts';
+import type { PriorDisk } from './kubernetes/prior-values.ts';
 import { createTokenReviewer, type ReviewPace, type TokenReview } from './kubernetes/token-review.ts';
 import type { DurableRecord, Log } from './supervisor.ts';
 
@@ -56,6 +57,8 @@ export interface ClusterParts {
   readonly place: CredentialPlace;
   /** What an earlier start of this folder's service left in the journal under {@link MEMBER_KEY}. */
   readonly earlier: unknown;
+  /** Where values from before a stop are kept until the cluster has them; left out: nowhere. */
+  readonly disk?: PriorDisk;
   readonly state: () => SafetyState;
   readonly tell: (event: SafetyEvent) => void;
 }
@@ -70,6 +73,24 @@ export interface JoinedCluster {
   /** The journal, with the leases written to the cluster beside it. */
   recordIn(journal: Journal): DurableRecord;
   close(): Promise<void>;
+}
+
+const PRIOR_KEY = 'prior/';
+
+/** The journal as the place for values from before a stop; `map` is what was replayed. */
+export function priorDiskOf(journal: Pick<Journal, 'append'>, map: ReadonlyMap<string, unknown>): PriorDisk {
+  return {
+    earlier: [...map].filter(([key]) => key.startsWith(PRIOR_KEY)).map(([, value]) => value),
+    async keep(prior) {
+      const why = `a stop changes ${prior.resource} ${prior.namespace ?? ''}/${prior.name}`;
+      const written = await journal.append({ set: { [PRIOR_KEY + prior.uid]: prior }, why }, { urgent: true });
+      return written.ok;
+    },
+    drop(uids) {
+      const keys = uids.map((uid) => PRIOR_KEY + uid);
+      void journal.append({ delete: keys, why: 'the cluster has what was before a stop' });
+    },
+  };
 }
 
 /** Under which the journal keeps who this process is in its cluster. */
@@ -96,6 +117,7 @@ export function joinCluster(parts: ClusterParts): JoinedCluster {
     predecessors: predecessorsIn(parts.earlier, settings),
     exporters: config.discovery.kubernetes ? config.discovery.exporters : null,
     simulated: settings.simulated,
+    ...(parts.disk && { disk: parts.disk }),
     state,
     tell,
     warn: (message) => log.warn(message),

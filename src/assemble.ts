@@ -8,7 +8,14 @@ import { createDrill } from './actuators/drill.ts';
 import { GpuProcesses } from './actuators/gpu-processes.ts';
 import { createLocalProcesses } from './actuators/local-processes.ts';
 import { createProcessTable, type ProcessTable } from './actuators/process-table.ts';
-import { clusterPlaceOf, type JoinedCluster, joinCluster, MEMBER_KEY, memberRecord } from './assemble-cluster.ts';
+import {
+  clusterPlaceOf,
+  type JoinedCluster,
+  joinCluster,
+  MEMBER_KEY,
+  memberRecord,
+  priorDiskOf,
+} from './assemble-cluster.ts';
 import { openNotifier } from './assemble-notify.ts';
 import { openSources, type SourceSet } from './assemble-sources.ts';
 import { type Clock, systemClock, withDeadline } from './clock.ts';
@@ -125,6 +132,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
           log,
           place: found.place,
           earlier: replayed.get(MEMBER_KEY),
+          disk: priorDiskOf(journal, replayed),
           state: () => supervisor.state,
           tell: (event) => supervisor.submitSoon(event),
         })

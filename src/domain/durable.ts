@@ -153,6 +153,8 @@ export function restoreState(
         nodes.set(node, { ...nodeOf(node), blindCarryMs: value['forMs'] });
         return null;
       }
+      case 'prior':
+        return isText(value['uid']) && isText(value['orderId']) ? null : 'is no value from before a stop';
       case 'member':
         return isText(value['identity']) && isText(value['bootId']) ? null : 'is no member of a cluster';
       case 'boot':

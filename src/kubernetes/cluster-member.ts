@@ -15,7 +15,7 @@ import type { KubeApi } from './kube-api.ts';
 import { createKubernetesActuator } from './kubernetes-stop.ts';
 import { Leadership } from './leadership.ts';
 import { createLeaseStore, LEASE_KEY, type LeaseStore, type StoreOutcome } from './lease-store.ts';
-import { createPriorValues, type PriorValues, RESTORE_MAP } from './prior-values.ts';
+import { createPriorValues, type PriorDisk, type PriorValues, RESTORE_MAP } from './prior-values.ts';
 import { type RestoreRequest, type RestoreStep, restore } from './restore.ts';
 
 /** The cluster's record is waited for at a start; a server that is away must not keep the hardware unwatched. */
@@ -44,6 +44,8 @@ export interface ClusterMemberParts {
   /** Which pods are exporters; `null` where none are looked for. */
   readonly exporters: readonly ExporterPods[] | null;
   readonly simulated: boolean;
+  /** Where values from before a stop are kept until the cluster has them; left out: nowhere. */
+  readonly disk?: PriorDisk;
   readonly state: () => SafetyState;
   /** Puts an event through the door, at once where none is being decided. */
   readonly tell: (event: SafetyEvent) => void;
@@ -70,7 +72,7 @@ export class ClusterMember {
   #told = '';
 
   constructor(parts: ClusterMemberParts) {
-    const { api, clock, namespace, namespaces, identity, predecessors, exporters, simulated, state } = parts;
+    const { api, clock, namespace, namespaces, identity, predecessors, exporters, simulated, state, disk } = parts;
     const own = { api, clock, namespace };
     this.#parts = parts;
     this.#facts = new ClusterFacts({ ...own, namespaces, findsExporters: exporters !== null });
@@ -78,7 +80,7 @@ export class ClusterMember {
     this.#admission = createAdmission({ api, kinds, namespace });
     this.#leadership = new Leadership({ ...own, identity, predecessors });
     const isActive = (orderId: string): boolean => state().trips.has(orderId);
-    this.#priors = createPriorValues({ ...own, epoch: () => state().epoch, isActive });
+    this.#priors = createPriorValues({ ...own, epoch: () => state().epoch, isActive, ...(disk && { disk }) });
     this.#latch = new ClusterLatch({
       ...own,
       admission: this.#admission,

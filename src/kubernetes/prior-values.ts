@@ -36,6 +36,18 @@ export interface PriorValues {
   close(): void;
 }
 
+/**
+ * Keeps values until the cluster has them: a busy server may take longer than a stop waits, and a process that is killed
+ * meanwhile must still know what it has overwritten.
+ */
+export interface PriorDisk {
+  /** What an earlier start left there. */
+  readonly earlier: readonly unknown[];
+  /** In the page cache when this returns where the disk is idle; resolves with whether it is durable. Never rejects. */
+  keep(prior: KeptPrior): Promise<boolean>;
+  drop(uids: readonly string[]): void;
+}
+
 const WRITE_TIMEOUT_MS = 3_000;
 /** Between tries while the cluster does not take it. */
 const RETRY_MS = [250, 500, 1_000, 2_000] as const;
@@ -48,8 +60,10 @@ export function createPriorValues(parts: {
   readonly epoch: () => number;
   /** Whether this trip's stop still stands. */
   readonly isActive: (orderId: string) => boolean;
+  /** Left out: until the cluster has a value it is in memory alone. */
+  readonly disk?: PriorDisk;
 }): PriorValues {
-  const { clock, epoch, isActive } = parts;
+  const { clock, epoch, isActive, disk } = parts;
   const map = new SplitMap({ ...parts, name: RESTORE_MAP });
   const kept = new Map<string, KeptPrior>();
   const unwritten = new Map<string, KeptPrior>();
@@ -89,23 +103,34 @@ export function createPriorValues(parts: {
         continue;
       }
       failures = 0;
-      for (const [uid, next] of batch) if (unwritten.get(uid) === next) unwritten.delete(uid);
+      const done = [...batch].filter(([uid, next]) => unwritten.get(uid) === next).map(([uid]) => uid);
+      for (const uid of done) unwritten.delete(uid);
+      if (done.length > 0) disk?.drop(done);
     }
     isWriting = false;
   }
 
-  /** In memory at once, in the cluster as soon as it takes it. */
-  function keep(next: KeptPrior): void {
+  /** In memory at once, on the disk in a moment, in the cluster as soon as it takes it; resolves as `disk` does. */
+  function keep(next: KeptPrior): Promise<boolean> {
     kept.set(next.uid, next);
     unwritten.set(next.uid, next);
+    const onDisk = disk?.keep(next) ?? Promise.resolve(false);
     if (!isWriting) void write();
+    return onDisk;
+  }
+
+  for (const value of disk?.earlier ?? []) {
+    const earlier = readPrior(JSON.stringify(value));
+    if (!earlier) continue;
+    kept.set(earlier.uid, earlier);
+    unwritten.set(earlier.uid, earlier);
   }
 
   return {
     handOver(from, to) {
       for (const prior of kept.values()) {
         if (from.includes(prior.orderId))
-          keep({ ...prior, orderId: to, formerly: [...(prior.formerly ?? []), ...from] });
+          void keep({ ...prior, orderId: to, formerly: [...(prior.formerly ?? []), ...from] });
       }
     },
     record(prior) {
@@ -113,9 +138,9 @@ export function createPriorValues(parts: {
       const before = kept.get(prior.uid);
       const now = after(before, next);
       if (now === before && !unwritten.has(prior.uid)) return Promise.resolve(true);
-      const durable = new Promise<boolean>((resolve) => waiting.push(resolve));
-      keep(now);
-      return durable;
+      const inCluster = new Promise<boolean>((resolve) => waiting.push(resolve));
+      // Either will do; only when neither took it, it is not durable.
+      return keep(now).then((isOnDisk) => isOnDisk || inCluster);
     },
     priorOf: (uid) => kept.get(uid),
     all: () => [...kept.values()],
@@ -131,6 +156,7 @@ export function createPriorValues(parts: {
         const own = kept.get(uid);
         kept.set(uid, own ? after(earlier, own) : earlier);
       }
+      if (unwritten.size > 0 && !isWriting) void write();
       return { ok: true };
     },
     async forget(uids, timeoutMs) {
@@ -138,6 +164,7 @@ export function createPriorValues(parts: {
         kept.delete(uid);
         unwritten.delete(uid);
       }
+      disk?.drop(uids);
       const written = await map.change(new Map(uids.map((uid) => [uid, () => null])), timeoutMs);
       return written.ok;
     },
