@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import t from 'tap';
 import { METRICS } from '../../src/http/metric-catalogue.ts';
 import { type MetricsContext, metricsText, OPENMETRICS_TYPE, TEXT_TYPE } from '../../src/http/metrics.ts';
+import { LEADER } from '../support/cluster-state.ts';
 import { coolGpu, coolNode, DomainWorld, type FakeNode, worldSettings } from '../support/domain-world.ts';
 import { metricsContext } from '../support/metrics-context.ts';
 import { isInstalled } from '../support/real-node-exporter.ts';
@@ -121,7 +122,10 @@ t.test('metricsText() is clean for promtool, every metric with a sample', { skip
   world.pass(10_000);
   world.submit({ kind: 'observed', why: 'tick', reports: world.reports().map((one) => ({ ...one, scrape })) });
   world.submit({ kind: 'stop-requested', nodes: null, cause: 'manual', reason: 'x', by: 'x' });
-  const text = String(await metricsText(world.state, contextOf(world, { notify: [webhook('ops')] }), TEXT_TYPE));
+  world.submit({ kind: 'cluster-reported', cluster: LEADER });
+  const history = { state: 'ok', detail: '', sizeBytes: 1, maxBytes: 2, keepMs: 3, keptFromMs: null, lost: 0 } as const;
+  const context = contextOf(world, { notify: [webhook('ops')], history, missingRights: 0 });
+  const text = String(await metricsText(world.state, context, TEXT_TYPE));
   t.equal(await lint(text), '');
   const absent = Object.keys(METRICS).filter((name) => !new RegExp(`^${name}[{ ]`, 'm').test(text));
   // Nothing is waived here, so that a metric is told by its help alone.
