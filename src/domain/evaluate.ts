@@ -214,20 +214,6 @@ export function hardLimitOf(
   reading: Pick<Reading, 'component' | 'id' | 'quantity'>,
   limits: NodeLimits,
 ): number | null {
-  const { gpu, cpu, system } = limits.constraints;
-  const { component, quantity } = reading;
-  switch (component) {
-    case 'gpu':
-      if (quantity === 'power') return gpu.powerW.hardStop;
-      if (quantity === 'memory') return gpu.memoryRatio.max;
-      if (quantity !== 'temperature') return null;
-      return cardTemperatureC(gpu.temperatureC, limits.slowdownC.get(reading.id ?? '')).hardStop;
-    case 'cpu':
-      if (quantity === 'temperature') return cpu.temperatureC.hardStop;
-      return quantity === 'utilization' ? cpu.utilizationRatio.max : null;
-    case 'memory':
-      return quantity === 'memory' ? system.memoryRatio.max : null;
-    case 'system':
-      return quantity === 'total-power' ? system.powerW.hardStop : null;
-  }
+  const own = limitsOf(reading, limits);
+  return own?.hardStop ?? own?.max ?? null;
 }
