@@ -4,6 +4,7 @@
 // back is load. Who may ask, and for which trip, is the caller's business.
 import type { Clock } from '../clock.ts';
 import { type KubeApi, type KubeObject, pathOf } from './kube-api.ts';
+import { patchOf, valueAt } from './owner-kinds.ts';
 import type { PriorField, PriorValue } from './stop-latch.ts';
 
 export interface RestoreStep {
@@ -135,7 +136,10 @@ async function giveBack(
   fields: readonly PriorField[],
 ): Promise<Pick<RestoreStep, 'outcome' | 'detail'>> {
   // The resourceVersion makes it a compare-and-swap: what changed since the look is looked at by a person.
-  const patch = patchOf(fields, object.metadata.resourceVersion);
+  const { resourceVersion } = object.metadata;
+  const version =
+    resourceVersion === undefined ? [] : [{ path: ['metadata', 'resourceVersion'], value: resourceVersion }];
+  const patch = patchOf([...version, ...fields.map(({ path, prior: value }) => ({ path, value }))]);
   const answer = await api.patch(placeOf(prior), patch, REQUEST_TIMEOUT_MS);
   if (!answer.ok) {
     const isChanged = answer.kind === 'conflict';
@@ -155,30 +159,6 @@ function placeOf({ group, version, resource, namespace, name, through }: PriorVa
     { group, version, resource, namespaced: namespace !== undefined },
     { ...(namespace !== undefined && { namespace }), name, ...(through === 'scale' && { subresource: 'scale' }) },
   );
-}
-
-function patchOf(fields: readonly PriorField[], resourceVersion: string | undefined): Record<string, unknown> {
-  const patch: Record<string, unknown> = resourceVersion === undefined ? {} : { metadata: { resourceVersion } };
-  for (const { path, prior } of fields) {
-    let place = patch;
-    for (const key of path.slice(0, -1)) {
-      const inner = (place[key] ?? {}) as Record<string, unknown>;
-      place[key] = inner;
-      place = inner;
-    }
-    const last = path.at(-1);
-    if (last !== undefined) place[last] = prior;
-  }
-  return patch;
-}
-
-function valueAt(object: KubeObject, path: readonly string[]): unknown {
-  let value: unknown = object;
-  for (const key of path) {
-    if (typeof value !== 'object' || value === null) return undefined;
-    value = (value as Record<string, unknown>)[key];
-  }
-  return value;
 }
 
 /** The server leaves out what is 0, false or empty, and a value taken away is missing: those are one. */
