@@ -20,6 +20,20 @@ export interface ClusterState {
   readonly denyRule: 'armed' | 'disarmed' | 'absent' | 'unknown';
 }
 
+/** What is known of the cluster beside the state: for people, and decided by nobody. */
+export interface ClusterDetails {
+  readonly server: string;
+  readonly namespace: string;
+  readonly namespaces: readonly string[];
+  readonly leasesFailure: string | null;
+  readonly missingRights: readonly string[];
+  readonly missingOptionalRights: readonly string[];
+  readonly failingGroups: readonly { readonly groupVersion: string; readonly detail: string }[];
+  readonly priorValues: number;
+  /** By the trip whose stop took them. */
+  readonly priorTrips: Readonly<Record<string, number>>;
+}
+
 /** A node as its cluster has it. */
 export interface ClusterMachine {
   /** Nothing can be stopped through the API on a node that is not. */

@@ -6,6 +6,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
+import type { ClusterDetails } from '../domain/cluster.ts';
 import type { GpuProcess } from '../domain/lease.ts';
 import type { ProcessGroup, StopEntry, StopOrder } from '../domain/stop.ts';
 import type { History } from '../history/history.ts';
@@ -30,20 +31,6 @@ export interface Simulation {
     | { readonly ok: false; readonly problem: string };
 }
 
-/** What is known of the cluster beside the state. */
-export interface ClusterFacts {
-  readonly server: string;
-  readonly namespace: string;
-  readonly namespaces: readonly string[];
-  readonly leasesFailure: string | null;
-  readonly missingRights: readonly string[];
-  readonly missingOptionalRights: readonly string[];
-  readonly failingGroups: readonly { readonly groupVersion: string; readonly detail: string }[];
-  readonly priorValues: number;
-  /** By the trip whose stop took them. */
-  readonly priorTrips: Readonly<Record<string, number>>;
-}
-
 /** What becomes of a reset that is to be written to the cluster. */
 export type ClusterResetOutcome =
   | { readonly kind: 'done' }
@@ -55,7 +42,7 @@ export type RestoreStep = Told<typeof RestoreStepSchema>;
 
 /** This process as one of its cluster's. */
 export interface ClusterPart {
-  facts(): ClusterFacts;
+  facts(): ClusterDetails;
   /** Writes a reset there, and calls `commit` only if that succeeded. Ends within some 5 s; never rejects. */
   reset(request: {
     readonly tripId: string;

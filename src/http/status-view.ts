@@ -2,7 +2,7 @@
 // this service from protecting. A pure function of the state and the moment; GET /status, /metrics and the command
 // line's `check` all show what it says.
 import type { Now } from '../clock.ts';
-import type { ClusterState } from '../domain/cluster.ts';
+import type { ClusterDetails, ClusterState } from '../domain/cluster.ts';
 import { limitConflicts } from '../domain/conflicts.ts';
 import { limitsOf, type NodeLimits } from '../domain/evaluate.ts';
 import { coolingLeftSeconds } from '../domain/interlock.ts';
@@ -19,7 +19,7 @@ import type { NotifyStatus } from '../notify/target.ts';
 import { interlockOf, interlockOfNode } from './estop-view.ts';
 import { historyStatusOf } from './history-view.ts';
 import { leaseView } from './lease-view.ts';
-import type { ClusterFacts, JournalView } from './parts.ts';
+import type { JournalView } from './parts.ts';
 import type {
   ClusterStatusSchema,
   NodeStatusSchema,
@@ -40,7 +40,7 @@ export interface About {
   readonly effectiveFastIntervalMs: number;
   readonly journal: JournalView;
   /** The cluster whose workloads are stopped; left out where none is configured. */
-  readonly cluster?: ClusterFacts;
+  readonly cluster?: ClusterDetails;
   /** `null` or left out: none is kept. */
   readonly history?: HistoryHealth | null;
   /** What computes on this machine's GPUs; left out where nobody looks. */
@@ -116,7 +116,7 @@ export function leadershipOf({ cluster }: SafetyState): Status['leadership'] {
 
 function clusterStatusOf(
   { isLatchKnown, latchFailure, areLeasesKnown, denyRule }: ClusterState,
-  { leasesFailure, ...facts }: ClusterFacts,
+  { leasesFailure, ...facts }: ClusterDetails,
 ): Told<typeof ClusterStatusSchema> {
   return {
     ...facts,

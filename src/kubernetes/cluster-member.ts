@@ -3,7 +3,7 @@
 // the domain decides. Stopping waits for none of it.
 import type { Actuator } from '../actuators/actuator.ts';
 import { type Clock, withDeadline } from '../clock.ts';
-import type { ClusterState } from '../domain/cluster.ts';
+import type { ClusterDetails, ClusterState } from '../domain/cluster.ts';
 import type { DurableChange, Message, SafetyEvent } from '../domain/events.ts';
 import type { CopiedTrip } from '../domain/interlock.ts';
 import type { SafetyState } from '../domain/state.ts';
@@ -134,17 +134,7 @@ export class ClusterMember {
   }
 
   /** What an operator is shown beside the state. */
-  facts(): {
-    readonly server: string;
-    readonly namespace: string;
-    readonly namespaces: readonly string[];
-    readonly leasesFailure: string | null;
-    readonly missingRights: readonly string[];
-    readonly missingOptionalRights: readonly string[];
-    readonly failingGroups: readonly { readonly groupVersion: string; readonly detail: string }[];
-    readonly priorValues: number;
-    readonly priorTrips: Readonly<Record<string, number>>;
-  } {
+  facts(): ClusterDetails {
     const { api, namespace, namespaces } = this.#parts;
     const priors = this.#priors.all();
     const priorTrips: Record<string, number> = {};
@@ -199,7 +189,6 @@ export class ClusterMember {
   ): Promise<readonly RestoreStep[]> {
     const { api, clock } = this.#parts;
     const { tripId, dryRun, mayGoOn, onStep } = request;
-    // Read anew: the process that led before may have recorded more since this one started.
     const loaded = await this.#priors.load(LOAD_TIMEOUT_MS);
     if (!loaded.ok) {
       const detail = `What was stopped cannot be read: ${loaded.detail}`;

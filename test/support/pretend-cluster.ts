@@ -1,7 +1,8 @@
 // A cluster as the HTTP layer sees it, without one: what is known of it, and what becomes of a reset and a restore.
-import type { ClusterFacts, ClusterPart } from '../../src/http/parts.ts';
+import type { ClusterDetails } from '../../src/domain/cluster.ts';
+import type { ClusterPart } from '../../src/http/parts.ts';
 
-const FACTS: ClusterFacts = {
+const FACTS: ClusterDetails = {
   server: 'https://10.0.0.1:6443',
   namespace: 'vsf-safety',
   namespaces: [],
@@ -14,7 +15,7 @@ const FACTS: ClusterFacts = {
 };
 
 export function pretendCluster(
-  change: { readonly facts?: Partial<ClusterFacts>; readonly restore?: ClusterPart['restore'] } = {},
+  change: { readonly facts?: Partial<ClusterDetails>; readonly restore?: ClusterPart['restore'] } = {},
 ): ClusterPart {
   return {
     facts: () => ({ ...FACTS, ...change.facts }),
