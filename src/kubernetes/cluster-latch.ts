@@ -131,12 +131,6 @@ export class ClusterLatch implements StopLatch {
     await this.#last;
   }
 
-  /** What the cluster holds, for `check` and people. */
-  async read(timeoutMs: number): Promise<LatchCopy> {
-    const read = await this.#cell.read(timeoutMs);
-    return read.kind === 'found' ? parseLatch(read.data) : read;
-  }
-
   /** After the server was away: what happened meanwhile is told before this resolves, if the server tells. */
   async catchUp(): Promise<void> {
     if (!this.#isKnown || this.#failure !== null) await this.sync();

@@ -27,8 +27,7 @@ export type LatchCopy =
   | { readonly kind: 'clear'; readonly record: LatchRecord }
   | { readonly kind: 'latched'; readonly record: LatchRecord; readonly byHand: string | null }
   | { readonly kind: 'corrupt'; readonly detail: string }
-  | { readonly kind: 'absent' }
-  | { readonly kind: 'unreachable'; readonly detail: string };
+  | { readonly kind: 'absent' };
 
 /** Ended trips that are remembered: enough for any copy that a backup brings back. */
 export const MOST_ENDED = 200;
