@@ -123,7 +123,8 @@ function exporterSet(parts: SourceParts, getter: HttpGetter, credentials: Creden
     for (const [key, target] of targets) {
       if (!exporters.has(key)) exporters.set(key, exporterOf(target));
     }
-    for (const name of nodeObjects.keys()) if (!taken.nodes.includes(name)) nodeObjects.delete(name);
+    const names = new Set(taken.nodes);
+    for (const name of nodeObjects.keys()) if (!names.has(name)) nodeObjects.delete(name);
     for (const node of taken.nodes) {
       if (finder?.node(node) && !nodeObjects.has(node)) {
         nodeObjects.set(node, createNodeObjectSource({ node, clock, lookUp: finder.node }));

@@ -5,15 +5,12 @@ import type { ClusterState, LastReset } from './cluster.ts';
 import { parseLease } from './durable.ts';
 import type { Answer } from './events.ts';
 import { type CopiedTrip, isWithin } from './interlock.ts';
-import { isLeaseIn, type Lease, MOST_LEASES } from './lease.ts';
+import { EVALUATION_COUNTS_MS, isLeaseIn, type Lease, MOST_LEASES } from './lease.ts';
 import { endLeases } from './lease-endings.ts';
 import type { Finding } from './result.ts';
 import type { SafetyState } from './state.ts';
 import type { Step } from './step.ts';
 import { endTrip, latch } from './trip-steps.ts';
-
-/** A lease may be renewed by an evaluation younger than this. */
-const FRESH_EVALUATION_MS = 30_000;
 
 /** Holds other processes' trips under their own ids; one of ours that such a trip covers goes into it. */
 export function adoptTrips(step: Step, trips: readonly CopiedTrip[]): void {
@@ -84,7 +81,7 @@ function handOver(step: Step, leader: string): void {
 export function takeOverLeases(step: Step, stored: ReadonlyMap<string, unknown>): void {
   const { state, moment, nowMs } = step;
   const { simulated, localNode, bootId } = state.settings;
-  const isFresh = state.lastEvaluationAtMs !== null && nowMs - state.lastEvaluationAtMs <= FRESH_EVALUATION_MS;
+  const isFresh = state.lastEvaluationAtMs !== null && nowMs - state.lastEvaluationAtMs <= EVALUATION_COUNTS_MS;
   const expiresAtMs = (ttlMs: number): number | null => (isFresh ? nowMs + ttlMs : null);
   const leases = new Map<string, Lease>();
   for (const [id, lease] of state.leases) {

@@ -6,7 +6,7 @@ import { formatValue, type NodeLimits } from './evaluate.ts';
 import type { Answer, LeaseRequest, StartRequest } from './events.ts';
 import { invariant } from './invariant.ts';
 import { gpuNamed } from './known-gpus.ts';
-import { intensityCapOf, isNotObeying, type Lease, leaseAfter, MOST_LEASES } from './lease.ts';
+import { EVALUATION_COUNTS_MS, intensityCapOf, isNotObeying, type Lease, leaseAfter, MOST_LEASES } from './lease.ts';
 import { type Ending, endLeases, stopLeases } from './lease-endings.ts';
 import { unmonitoredFindings } from './listing.ts';
 import { newNode, startFindings } from './node-step.ts';
@@ -15,9 +15,6 @@ import { type Action, worstOf } from './result.ts';
 import { isKnownNode, type NodeState, type SafetyState } from './state.ts';
 import type { Step } from './step.ts';
 import { compose, isIn, isReduction, resultForLease, type Scope, scopeOf, standingFindings } from './verdicts.ts';
-
-/** A renewal needs an evaluation younger than this. */
-const EVALUATION_TOO_OLD_MS = 30_000;
 
 /** Findings that only a start has: they are about this service, not about the hardware. */
 export function serviceFindings(step: Step): Finding[] {
@@ -226,7 +223,7 @@ export function askRenewal(step: Step, leaseId: string, identity: string, intens
   if ('answer' in found) return found.answer;
   const evaluatedAtMs = step.state.lastEvaluationAtMs;
   const ageMs = evaluatedAtMs === null ? null : step.nowMs - evaluatedAtMs;
-  if (ageMs === null || ageMs > EVALUATION_TOO_OLD_MS || found.lease.expiresAtMs === null) {
+  if (ageMs === null || ageMs > EVALUATION_COUNTS_MS || found.lease.expiresAtMs === null) {
     return { kind: 'evaluation-too-old', ageSeconds: ageMs === null ? null : Math.round(ageMs / 1000) };
   }
   let lease: Lease = { ...found.lease, expiresAtMs: step.nowMs + found.lease.ttlMs };

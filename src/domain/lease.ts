@@ -8,6 +8,8 @@ import type { LiveWorkload, ProcessGroup, StopTarget, TripScope } from './stop.t
 export const REDUCTION_HELD_MS = 60_000;
 /** WAIT or REDUCE repeated this long without effect is told once as `not-obeyed`. */
 export const NOT_OBEYED_AFTER_MS = 120_000;
+/** A lease is renewed, and taken over, by an evaluation younger than this. */
+export const EVALUATION_COUNTS_MS = 30_000;
 /** Bounds: live leases at once, and ended ones that are remembered for their 410 alone. */
 export const MOST_LEASES = 5_000;
 export const MOST_ENDED_LEASES = 1_000;

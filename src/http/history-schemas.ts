@@ -1,9 +1,8 @@
 // What GET /history says, and what GET /status says of it. Everything lies on one axis, so that a plot takes it as it is.
 import Type from 'typebox';
-import { EVENT_NAMES } from '../domain/events.ts';
-import { LEASE_OUTCOMES } from '../domain/lease.ts';
 import { ACTIONS } from '../domain/result.ts';
 import { component, enumOf, orNull, QuantitySchema, ref, timestamp, UnitSchema } from './base-schemas.ts';
+import { eventFields } from './stream-schemas.ts';
 
 const epochMs = (description: string) => Type.Integer({ description: `${description}, ms since 1970` });
 const cells = (description: string) =>
@@ -78,13 +77,7 @@ export const HistorySchema = component(
       events: Type.Array(
         Type.Object({
           at: timestamp('Wall clock'),
-          name: enumOf(EVENT_NAMES),
-          node: Type.Optional(Type.String()),
-          leaseId: Type.Optional(Type.String()),
-          tripId: Type.Optional(Type.String()),
-          message: Type.String(),
-          by: Type.Optional(Type.String()),
-          outcome: Type.Optional(enumOf(LEASE_OUTCOMES)),
+          ...eventFields,
         }),
         { maxItems: 500, description: 'The newest, the oldest of them first' },
       ),

@@ -15,6 +15,17 @@ import {
 } from './base-schemas.ts';
 import { StopReportSchema } from './stop-schemas.ts';
 
+/** What is told of an event, now and by the history. */
+export const eventFields = {
+  name: enumOf(EVENT_NAMES),
+  node: Type.Optional(Type.String()),
+  leaseId: Type.Optional(Type.String()),
+  tripId: Type.Optional(Type.String()),
+  message: Type.String(),
+  by: Type.Optional(Type.String()),
+  outcome: Type.Optional(enumOf(LEASE_OUTCOMES)),
+};
+
 const WorstMarginSchema = Type.Object({
   node: Type.String(),
   component: enumOf(['gpu', 'cpu', 'memory', 'system']),
@@ -56,13 +67,7 @@ export const MessageSchema = component(
     envelope(
       'event',
       Type.Object({
-        name: enumOf(EVENT_NAMES),
-        node: Type.Optional(Type.String()),
-        leaseId: Type.Optional(Type.String()),
-        tripId: Type.Optional(Type.String()),
-        message: Type.String(),
-        by: Type.Optional(Type.String()),
-        outcome: Type.Optional(enumOf(LEASE_OUTCOMES)),
+        ...eventFields,
         report: Type.Optional(ref(StopReportSchema)),
         tookOver: Type.Optional(Type.Array(Type.String(), { description: 'Trips that the new one covers' })),
       }),
