@@ -44,8 +44,8 @@ const LARGEST_FILE_BYTES = 2 ** 20;
 export async function loadConnection({ kubeconfig, root = '' }: CredentialPlace): Promise<ConnectionAnswer> {
   const from = kubeconfig === null ? "the pod's service account" : `kubeconfig ${kubeconfig}`;
   try {
-    // Loaded only where there is a cluster: it costs half a second and 85 MB.
-    const { KubeConfig } = await import('@kubernetes/client-node');
+    // Loaded only where there is a cluster: it costs 0.2 s and 35 MB.
+    const { KubeConfig } = await import('./kube-config.ts');
     const config = new KubeConfig();
     if (kubeconfig === null) {
       config.loadFromCluster(root);

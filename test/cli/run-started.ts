@@ -16,7 +16,7 @@ export interface Started {
 }
 
 export function start(t: Test, args: readonly string[], env: Readonly<Record<string, string>> = {}): Started {
-  const child = spawn(process.execPath, [join(ROOT, 'dist/cli/main.js'), ...args], {
+  const child = spawn(process.execPath, [join(ROOT, 'dist/bundle/main.js'), ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
   });

@@ -37,7 +37,17 @@ t.test(
   { skip: !hasPython && 'needs python3' },
   async (t) => {
     const service = await startRig(t);
-    const args = ['-c', TERMINAL, process.execPath, `${ROOT}/dist/cli/main.js`, 'run', '--', 'python3', '-c', COMMAND];
+    const args = [
+      '-c',
+      TERMINAL,
+      process.execPath,
+      `${ROOT}/dist/bundle/main.js`,
+      'run',
+      '--',
+      'python3',
+      '-c',
+      COMMAND,
+    ];
     const env = { ...process.env, VSF_SAFETY_URL: service.url };
     const terminal = spawn('python3', args, { env, stdio: ['pipe', 'pipe', 'inherit'] });
     t.teardown(() => terminal.kill('SIGKILL'));

@@ -17,7 +17,7 @@ interface Program {
 
 function start(t: Test, args: readonly string[]): Program {
   // Tests run from the project's folder, where the product is built.
-  const child = spawn(process.execPath, ['dist/cli/main.js', ...args], {
+  const child = spawn(process.execPath, ['dist/bundle/main.js', ...args], {
     env: { PATH: process.env['PATH'] },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

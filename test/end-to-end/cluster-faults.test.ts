@@ -221,7 +221,7 @@ t.test('faults around the stop of a cluster', { skip: lacksControlPlane, timeout
   async function check(): Promise<{ code: number; out: string }> {
     const file = join(freshFolder(t), 'safety.yaml');
     writeFileSync(file, config);
-    const args = [join(ROOT, 'dist/cli/main.js'), 'check', '--config', file];
+    const args = [join(ROOT, 'dist/bundle/main.js'), 'check', '--config', file];
     return new Promise((resolve) => {
       execFile(process.execPath, args, (error, out) => resolve({ code: Number(error?.code ?? 0), out }));
     });

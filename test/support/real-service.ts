@@ -7,7 +7,7 @@ import { join } from 'node:path';
 
 /** Tests run compiled, from the project's folder. */
 export const ROOT = process.cwd();
-const MAIN = join(ROOT, 'dist/cli/main.js');
+const MAIN = join(ROOT, 'dist/bundle/main.js');
 
 interface Test {
   teardown(handler: () => unknown): void;
