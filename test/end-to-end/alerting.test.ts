@@ -40,7 +40,13 @@ t.test(
     const alertmanager = await startAlertmanager(
       t,
       {
-        route: { receiver: 'estop', group_by: ['alertname'], group_wait: '1s', group_interval: '1s' },
+        route: {
+          receiver: 'estop',
+          group_by: ['alertname'],
+          group_wait: '1s',
+          group_interval: '1s',
+          repeat_interval: '2s',
+        },
         receivers: [{ name: 'estop', webhook_configs: [webhook] }],
       },
       port,
