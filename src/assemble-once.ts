@@ -37,6 +37,8 @@ export type JudgedOnce =
 
 async function lookAt({ member }: JoinedCluster, clock: Clock): Promise<ClusterSeen> {
   await member.look();
+  // On a busy machine the first look may have ended while credentials were still being read: it has one look only.
+  if (member.facts().missingRights.length > 0) await member.look();
   const inventory = await member.actuator.inventory(clock.now().elapsedMs + INVENTORY_TIMEOUT_MS);
   return { facts: member.facts(), denyRule: member.denyRule, inventory };
 }
@@ -92,6 +94,7 @@ export async function judgeOnce(
     actuators: told ? [{ name: 'kubernetes', available: told.available, detail: told.detail }] : [],
     workloads: told?.workloads ?? [],
     seesPods: told?.seesPods ?? false,
+    unprotected: told?.unprotected ?? [],
   });
   submitListing(supervisor, sources);
   supervisor.submit({ kind: 'observed', why: 'tick', reports: await monitor.observeNow(null) });
