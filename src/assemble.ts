@@ -360,7 +360,7 @@ async function takeInventory(
         detail: `its inventory broke off: ${String(error)}`,
         workloads: [],
       }));
-      return { name: actuator.name, seesPods: false, ...inventory };
+      return { name: actuator.name, seesPods: false, unprotected: [], ...inventory };
     }),
   );
   const states = inventories.map(({ name, available, detail }) => ({ name: String(name), available, detail }));
@@ -370,6 +370,7 @@ async function takeInventory(
     actuators: states,
     workloads: inventories.flatMap((inventory) => inventory.workloads),
     seesPods: inventories.some((inventory) => inventory.seesPods),
+    unprotected: inventories.flatMap(({ unprotected }) => unprotected ?? []),
   });
 }
 

@@ -1,5 +1,6 @@
 // The shape of what can stop workloads. An actuator acts only on an order that `decide` returned (I5), reports every
 // object that it touched, and keeps looking until the order is withdrawn. Operating failures are entries of the report.
+import type { Unprotected } from '../domain/result.ts';
 import type { LiveWorkload, StopEntry, StopOrder } from '../domain/stop.ts';
 
 export interface Actuator {
@@ -32,6 +33,8 @@ export interface Inventory {
   readonly workloads: readonly LiveWorkload[];
   /** Pods were listed, so that "no pod there" means no pod there. */
   readonly seesPods?: boolean;
+  /** Who may undo a stop, as far as it can be seen before. */
+  readonly unprotected?: readonly Unprotected[];
 }
 
 export interface StopProgress {

@@ -126,7 +126,11 @@ function handle(step: Step, event: SafetyEvent): Answer {
     case 'inventoried':
       step.change({
         actuators: new Map(event.actuators.map(({ name, available, detail }) => [name, { available, detail }])),
-        inventory: { workloads: event.workloads, seesPods: event.seesPods },
+        inventory: {
+          workloads: event.workloads,
+          seesPods: event.seesPods,
+          ...(event.unprotected && { unprotected: event.unprotected }),
+        },
       });
       return { kind: 'none' };
     case 'nodes-listed':

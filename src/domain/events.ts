@@ -5,7 +5,7 @@ import type { WorstMargin } from './evaluate.ts';
 import type { CopiedTrip, StopReport, TripCause } from './interlock.ts';
 import type { EndedLease, Lease, LeaseOutcome } from './lease.ts';
 import type { SourceReport } from './reading.ts';
-import type { SafetyResult } from './result.ts';
+import type { SafetyResult, Unprotected } from './result.ts';
 import type { LiveWorkload, ProcessGroup, StopEntry, StopOrder, TripScope } from './stop.ts';
 
 /** The moment of a step: both clocks, and a fresh UUID for whatever the step creates. */
@@ -114,6 +114,7 @@ export type SafetyEvent =
       readonly actuators: readonly { readonly name: string; readonly available: boolean; readonly detail: string }[];
       readonly workloads: readonly LiveWorkload[];
       readonly seesPods: boolean;
+      readonly unprotected?: readonly Unprotected[];
     }
   /** What is to be watched, where something finds it. */
   | { readonly kind: 'nodes-listed'; readonly listing: Listing }

@@ -1,7 +1,7 @@
 // A lease is a workload's leave to run: granted only when all is clear, kept alive by renewals, and over as soon as its
 // holder falls silent. A lapse stops that workload alone; a trip ends every lease that it covers.
 import type { SafetyConstraints } from './constraints.ts';
-import { type Action, REDUCTION_FACTOR } from './result.ts';
+import { type Action, REDUCTION_FACTOR, type Unprotected } from './result.ts';
 import type { LiveWorkload, ProcessGroup, StopTarget, TripScope } from './stop.ts';
 
 /** A reduced cap is held this long after the finding has gone. */
@@ -80,6 +80,8 @@ export interface WorkloadInventory {
   readonly workloads: readonly LiveWorkload[];
   /** Kubernetes was listed, so that "no pod there" means no pod there. */
   readonly seesPods: boolean;
+  /** Who may undo a stop of them. */
+  readonly unprotected?: readonly Unprotected[];
 }
 
 interface WorkloadPlaces {

@@ -59,9 +59,17 @@ export interface Finding {
   readonly waitSeconds?: number;
 }
 
-/** Something that is not protected, told in every answer: a waiver, an unmeasured quantity, a missing actuator. */
+/** Something that is not protected, told in every answer: a waiver, an unmeasured quantity, a missing actuator, or
+ * somebody who may undo a stop. */
 export interface Unprotected {
-  readonly code: 'waived' | 'ignored' | 'not-measured' | 'no-actuator' | 'no-deny-rule' | 'constraint-ignored';
+  readonly code:
+    | 'waived'
+    | 'ignored'
+    | 'not-measured'
+    | 'no-actuator'
+    | 'no-deny-rule'
+    | 'may-be-raised'
+    | 'constraint-ignored';
   readonly node?: string;
   readonly id?: string;
   /** The waiver or requirement name: `gpu-power`, `total-power` …; for a looser request the constraint's key. */

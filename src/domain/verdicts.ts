@@ -39,7 +39,11 @@ export function compose(
   const asked = isIn(scope);
   const trips = [...state.trips.values()];
   const { settings } = state;
-  const unprotected: Unprotected[] = [...(extra.unprotected ?? []), ...clusterUnprotected(state)];
+  const unprotected: Unprotected[] = [
+    ...(extra.unprotected ?? []),
+    ...clusterUnprotected(state),
+    ...(state.inventory.unprotected ?? []),
+  ];
   const profiles = new Set<string>();
   const cooling: [string, NodeState['cooling']][] = [];
   for (const node of nodesIn(state, scope)) {

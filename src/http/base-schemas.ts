@@ -70,7 +70,15 @@ export const UnprotectedSchema = component(
   'Unprotected',
   Type.Object(
     {
-      code: enumOf(['waived', 'ignored', 'not-measured', 'no-actuator', 'no-deny-rule', 'constraint-ignored']),
+      code: enumOf([
+        'waived',
+        'ignored',
+        'not-measured',
+        'no-actuator',
+        'no-deny-rule',
+        'may-be-raised',
+        'constraint-ignored',
+      ]),
       node: Type.Optional(Type.String()),
       id: Type.Optional(Type.String()),
       name: Type.Optional(Type.String({ description: 'Waiver, requirement or constraint' })),

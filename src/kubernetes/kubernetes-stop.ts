@@ -74,7 +74,7 @@ export function createKubernetesActuator(options: KubernetesActuatorOptions): Ac
     if (!look.podsFailure) podsAtMs = look.askedAtMs;
     // A server that restarts must not make every node one where anything may run.
     const seesPods = clock.now().elapsedMs - podsAtMs <= PODS_KNOWN_FOR_MS;
-    return { ...inventoryOf(look, missingRights(), nodeName), seesPods };
+    return { ...inventoryOf(look, missingRights(), nodeName), seesPods, unprotected: look.rivals };
   }
 
   async function preview(order: StopOrder, deadlineMs: number): Promise<Preview> {

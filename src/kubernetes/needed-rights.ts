@@ -9,6 +9,7 @@ import { LEADER_LEASE } from './leadership.ts';
 import { LEASE_MAP } from './lease-store.ts';
 import { COMMAND_GROUP, isBuiltIn, type OwnerKind, ownerKindsIn } from './owner-kinds.ts';
 import { RESTORE_MAP } from './prior-values.ts';
+import { autoscalerIn } from './rivals.ts';
 
 export interface NeededRight {
   readonly right: Right;
@@ -54,9 +55,11 @@ export function neededRights({ kinds, namespaces, namespace, findsExporters }: R
   const owners = ownerKindsIn(kinds).flatMap((kind) =>
     everywhere(rightsOver(kind, kinds)).map((right) => ({ right, isVital: isBuiltIn(kind) })),
   );
+  const autoscalers = autoscalerIn(kinds);
   const useful: Right[] = [
     own('create', '', 'pods'),
     own('create', '', 'events'),
+    ...everywhere(autoscalers ? [{ verb: 'list', group: autoscalers.group, resource: autoscalers.resource }] : []),
     ...(findsExporters && namespaces.length > 0 ? [{ verb: 'list', group: '', resource: 'pods' }] : []),
   ];
   return [

@@ -2,6 +2,7 @@
 // what is above a pod without being in any list. Every list has its own fate: one that fails leaves what it said last,
 // so that a stop always starts from the best that is known and needs no answer first.
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
+import type { Unprotected } from '../domain/result.ts';
 import { ClusterView, controllerOf, type OwnerView, ownerView, unlabelledNamespaces } from './cluster-view.ts';
 import { limitInFlight } from './in-flight.ts';
 import {
@@ -15,6 +16,7 @@ import {
   pathOf,
 } from './kube-api.ts';
 import { isBuiltIn, type OwnerKind, ownerKindsIn, ruleOf } from './owner-kinds.ts';
+import { autoscalerIn, rivalsOf } from './rivals.ts';
 import { isMarked, WORKLOAD_SELECTOR } from './workload-label.ts';
 
 const PODS = { group: '', version: 'v1', resource: 'pods', namespaced: true };
@@ -44,6 +46,8 @@ export interface Look {
   readonly hasOwners: boolean;
   /** Whether this look's list would have shown this controller. */
   readonly wouldShow: (owner: OwnerView) => boolean;
+  /** Who may raise again what a stop holds at 0. */
+  readonly rivals: readonly Unprotected[];
   /** What could not be read. */
   readonly problems: readonly LookProblem[];
 }
@@ -62,6 +66,7 @@ export class WorkloadInventory {
   readonly #pods = new Map<string, readonly KubeObject[]>();
   readonly #owners = new Map<string, readonly OwnerView[]>();
   /** Controllers that are in no list, by uid; `null` for one that is gone. Only those that the last look needed. */
+  readonly #autoscalers = new Map<string, readonly KubeObject[]>();
   #lookedUp: ReadonlyMap<string, OwnerView | null> = new Map();
   #wide: ReadonlySet<string> = new Set();
   #last: Look | null = null;
@@ -94,17 +99,13 @@ export class WorkloadInventory {
     const listPods = async (namespace: string | undefined, isWide: boolean): Promise<void> => {
       const name = `${namespace ?? ''}${isWide ? ' (all)' : ''}`;
       listedPods.add(name);
-      const path = pathOf(PODS, namespace === undefined ? {} : { namespace });
+      const path = pathOf(PODS, inPlace(namespace));
       const answer = await this.#list(path, isWide ? undefined : WORKLOAD_SELECTOR, leftMs());
       if (answer.ok) this.#pods.set(name, answer.value.items);
       else podsFailure ??= answer;
     };
     const listOwners = async (kind: OwnerKind, namespace: string | undefined): Promise<void> => {
-      const answer = await this.#list(
-        pathOf(kind.resource, namespace === undefined ? {} : { namespace }),
-        undefined,
-        leftMs(),
-      );
+      const answer = await this.#list(pathOf(kind.resource, inPlace(namespace)), undefined, leftMs());
       const name = cellOf(kind, namespace);
       if (answer.ok) {
         freshOwners.add(name);
@@ -115,13 +116,21 @@ export class WorkloadInventory {
       } else problems.push({ what: kind.resource.resource, detail: answer.detail, isVital: isBuiltIn(kind) });
     };
 
+    const listAutoscalers = async (resource: KubeResource, namespace: string | undefined): Promise<void> => {
+      const answer = await this.#list(pathOf(resource, inPlace(namespace)), undefined, leftMs());
+      if (answer.ok) this.#autoscalers.set(namespace ?? '', answer.value.items);
+      else problems.push({ what: resource.resource, detail: answer.detail, isVital: false });
+    };
+
     const places = this.#places();
+    const autoscaler = autoscalerIn(kinds());
     const ownerKinds = ownerKindsIn(kinds()).filter(({ resource }) => resource.namespaced || places[0] === undefined);
     const wide = new Set(this.#wide);
     await Promise.all([
       ...places.map((namespace) => listPods(namespace, false)),
       ...[...wide].map((namespace) => listPods(namespace, true)),
       ...(owners ? ownerKinds.flatMap((kind) => places.map((namespace) => listOwners(kind, namespace))) : []),
+      ...(owners && autoscaler ? places.map((namespace) => listAutoscalers(autoscaler, namespace)) : []),
     ]);
     await this.#lookUp(owners, leftMs, problems);
     let view = this.#view();
@@ -143,7 +152,8 @@ export class WorkloadInventory {
       places.some((namespace) =>
         freshOwners.has(cellOf(owner.kind, namespace === undefined ? undefined : owner.namespace)),
       );
-    const look: Look = { view, askedAtMs, podsFailure, hasOwners: owners, wouldShow, problems };
+    const rivals = owners ? rivalsOf(view, [...this.#autoscalers.values()].flat()) : (this.#lastFull?.rivals ?? []);
+    const look: Look = { view, askedAtMs, podsFailure, hasOwners: owners, wouldShow, rivals, problems };
     this.#last = look;
     if (owners) this.#lastFull = look;
     return look;
@@ -237,6 +247,9 @@ export class WorkloadInventory {
     return answer.kind === 'not-found' ? null : unread(resource, answer.detail);
   }
 }
+
+const inPlace = (namespace: string | undefined): { readonly namespace?: string } =>
+  namespace === undefined ? {} : { namespace };
 
 const cellOf = ({ resource }: OwnerKind, namespace: string | undefined): string =>
   `${resource.group}/${resource.kind}/${namespace ?? ''}`;

@@ -549,3 +549,16 @@ t.test('pods that are on no node yet load nothing', async (t) => {
   world.inventory([pod('nowhere')], true);
   t.match(world.preflight().result.findings, [{ code: 'node-unmonitored', node: 'nowhere' }]);
 });
+
+t.test('may-be-raised is told in every answer and refuses nothing', async (t) => {
+  const world = clusterWorld(LEADER);
+  const entry = { code: 'may-be-raised', name: 'Argo CD', message: 'Argo CD manages Deployment gpu/train' } as const;
+  world.submit({ kind: 'inventoried', actuators: [], workloads: [], seesPods: true, unprotected: [entry] });
+  const { result } = world.preflight();
+  t.strictSame(
+    result.unprotected.filter(({ code }) => code === 'may-be-raised'),
+    [entry],
+  );
+  t.ok(result.safe);
+  t.match(world.tick().unprotected, [entry]);
+});

@@ -86,6 +86,13 @@ t.test(
     );
     t.equal((await rig.marked()).length, PODS, 'a drill touches nothing');
 
+    const warned = (await service.get('/preflight')).body.unprotected;
+    t.match(
+      warned.filter(({ code }: { code: string }) => code === 'may-be-raised'),
+      [{ name: 'HorizontalPodAutoscaler', message: /scales Deployment gpu\// }],
+      'who may raise it again is told before',
+    );
+
     const startedAt = Date.now();
     const stopped = await service.post('/estop', { reason: 'smoke' });
     t.equal(stopped.status, 202);
