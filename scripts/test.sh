@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds once, runs the compiled tests with tap, and ends with a plain line "N passed, N failed". Exit 0 only when all is
-# green. Takes folders or files of test/ as arguments. Compiling per test file, as tap would, takes minutes more.
+# Builds once, runs the compiled tests, and ends with a plain line "N passed, N failed". Exit 0 only when all is green.
+# Takes folders or files of test/ as arguments. Compiling per test file, as tap would, takes minutes more.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 npm run --silent build || exit 1
@@ -18,9 +18,4 @@ for path in "${@:-test}"; do
     tests+=("$path.js")
   fi
 done
-mkdir -p .tap
-npx tap --disable-coverage -R terse -o .tap/report.tap "${tests[@]}"
-code=$?
-echo
-node scripts/tap-summary.mjs .tap/report.tap || code=1
-exit "$code"
+exec node scripts/run-tests.mjs "${tests[@]}"
