@@ -1,5 +1,6 @@
 // What the domain knows of the cluster that this process is one of: who leads, whether the common record of the latch is
 // known, and what the cluster says of its nodes.
+import type { WorkloadInventory } from './lease.ts';
 import type { Unprotected } from './result.ts';
 
 /** Who leads a cluster's processes, and what is known of their common record. */
@@ -50,10 +51,17 @@ export interface LastReset {
   readonly wallMs: number;
 }
 
-/** What nobody keeps from coming back after a stop. */
-export function clusterUnprotected({ cluster }: { readonly cluster: ClusterState | null }): Unprotected[] {
-  if (cluster?.denyRule !== 'absent') return [];
+/** What is unprotected on no single node: what nobody, or nobody for sure, keeps from coming back after a stop. */
+export function unprotectedOfAll({
+  cluster,
+  inventory,
+}: {
+  readonly cluster: ClusterState | null;
+  readonly inventory: WorkloadInventory;
+}): Unprotected[] {
+  const rivals = inventory.unprotected ?? [];
+  if (cluster?.denyRule !== 'absent') return [...rivals];
   const message =
     'The deny rule vsf-estop is not installed: after a stop nothing but sweeping keeps controllers from making pods again';
-  return [{ code: 'no-deny-rule', name: 'vsf-estop', message }];
+  return [{ code: 'no-deny-rule', name: 'vsf-estop', message }, ...rivals];
 }

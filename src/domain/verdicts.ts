@@ -1,5 +1,5 @@
 // One answer out of findings: for everything, for the nodes asked about, or for the holder of a lease.
-import { clusterUnprotected } from './cluster.ts';
+import { unprotectedOfAll } from './cluster.ts';
 import { interlockFindings, viewInterlock } from './interlock.ts';
 import { isLeaseOn, type Lease } from './lease.ts';
 import { type Finding, MOST_FINDINGS, resultOf, type SafetyResult, type Unprotected } from './result.ts';
@@ -39,11 +39,7 @@ export function compose(
   const asked = isIn(scope);
   const trips = [...state.trips.values()];
   const { settings } = state;
-  const unprotected: Unprotected[] = [
-    ...(extra.unprotected ?? []),
-    ...clusterUnprotected(state),
-    ...(state.inventory.unprotected ?? []),
-  ];
+  const unprotected: Unprotected[] = [...(extra.unprotected ?? []), ...unprotectedOfAll(state)];
   const profiles = new Set<string>();
   const cooling: [string, NodeState['cooling']][] = [];
   for (const node of nodesIn(state, scope)) {

@@ -2,7 +2,7 @@
 // this service from protecting. A pure function of the state and the moment; GET /status, /metrics and the command
 // line's `check` all show what it says.
 import type { Now } from '../clock.ts';
-import type { ClusterDetails, ClusterState } from '../domain/cluster.ts';
+import { type ClusterDetails, type ClusterState, unprotectedOfAll } from '../domain/cluster.ts';
 import { limitConflicts } from '../domain/conflicts.ts';
 import { limitsOf, type NodeLimits } from '../domain/evaluate.ts';
 import { coolingLeftSeconds } from '../domain/interlock.ts';
@@ -51,12 +51,83 @@ export interface About {
   readonly isOperator: boolean;
 }
 
+/** Nodes that are told of before other work may run: some 10 ms of it. */
+const SLICE = 20;
+
+type NodeParts = Pick<Status, 'nodes' | 'unprotected' | 'sources'>;
+
 /** The whole status; `nodes` narrows it to some of them. */
 export function statusOf(state: SafetyState, now: Now, about: About, nodes: readonly string[] | null = null): Status {
-  const { settings } = state;
-  const shown = [...state.nodes.values()].filter(({ watch }) => !nodes || nodes.includes(watch.node));
+  const shown = shownNodes(state, nodes);
   const interlock = interlockOf(state);
-  const views = shown.map((node) => nodeStatusOf(state, node, now, interlock));
+  const parts = shown.map((node) => partsOf(state, node, now, about, interlock));
+  return {
+    ...frameOf(state, shown, now, about, nodes),
+    nodes: parts.flatMap((part) => part.nodes),
+    unprotected: [...unprotectedOfAll(state), ...parts.flatMap((part) => part.unprotected)],
+    sources: parts.flatMap((part) => part.sources),
+  };
+}
+
+/** As `statusOf`, in JSON and a few nodes at a time: a thousand at once would hold everything else up for a second. */
+export async function statusText(
+  state: SafetyState,
+  now: Now,
+  about: About,
+  nodes: readonly string[] | null,
+  pause: () => Promise<unknown>,
+): Promise<string> {
+  const shown = shownNodes(state, nodes);
+  const interlock = interlockOf(state);
+  const inJson = (items: readonly unknown[]): string[] => items.map((item) => JSON.stringify(item));
+  const texts: Record<keyof NodeParts, string[]> = {
+    nodes: [],
+    unprotected: inJson(unprotectedOfAll(state)),
+    sources: [],
+  };
+  for (const [index, node] of shown.entries()) {
+    if (index > 0 && index % SLICE === 0) await pause();
+    const parts = partsOf(state, node, now, about, interlock);
+    texts.nodes.push(...inJson(parts.nodes));
+    texts.unprotected.push(...inJson(parts.unprotected));
+    texts.sources.push(...inJson(parts.sources));
+  }
+  const lists = Object.entries(texts).map(([name, items]) => `,"${name}":[${items.join(',')}]`);
+  return `${JSON.stringify(frameOf(state, shown, now, about, nodes)).slice(0, -1)}${lists.join('')}}`;
+}
+
+function shownNodes(state: SafetyState, nodes: readonly string[] | null): readonly NodeState[] {
+  const asked = nodes && new Set(nodes);
+  return [...state.nodes.values()].filter(({ watch }) => !asked || asked.has(watch.node));
+}
+
+/** What is told of one node. */
+function partsOf(
+  state: SafetyState,
+  node: NodeState,
+  now: Now,
+  { isOperator }: About,
+  interlock: InterlockView,
+): NodeParts {
+  const { watch } = node;
+  return {
+    nodes: [nodeStatusOf(state, node, now, interlock)],
+    unprotected: [...node.unprotected],
+    sources: [...watch.sources.values()].map((source) => sourceStatusOf(watch.node, source, now, isOperator)),
+  };
+}
+
+/** Everything that is not told node by node. */
+function frameOf(
+  state: SafetyState,
+  shown: readonly NodeState[],
+  now: Now,
+  about: About,
+  nodes: readonly string[] | null,
+): Omit<Status, keyof NodeParts> {
+  const { settings } = state;
+  const interlock = interlockOf(state);
+  const ofNode = ({ watch }: NodeState) => [watch.node, interlockOfNode(interlock, state, watch.node)] as const;
   const ageSeconds = (atMs: number | null): number | null => (atMs === null ? null : secondsSince(atMs, now));
   return {
     service: 'vsf-safety',
@@ -66,7 +137,7 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
     uptimeSeconds: secondsSince(state.startedAtMs, now),
     simulated: settings.simulated,
     leadership: leadershipOf(state),
-    interlock: { ...interlock, nodes: Object.fromEntries(views.map((view) => [view.node, view.interlock])) },
+    interlock: { ...interlock, nodes: Object.fromEntries(shown.map(ofNode)) },
     lastResult: state.lastResult,
     evaluation: {
       intervalSeconds: settings.intervalMs / 1000,
@@ -81,15 +152,10 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
       profile: settings.defaults.profile,
       limits: settings.defaults.constraints,
     },
-    nodes: views,
-    unprotected: views.flatMap((view) => view.unprotected),
     conflicts: limitConflicts(state, nodes),
     leases: [...state.leases.values()].map((lease) => leaseView(lease, now)),
     unleased: unleasedOf(state, about.gpuProcesses ?? [], nodes),
     discovery: { problems: [...state.finders.problems], unread: [...state.finders.unread] },
-    sources: shown.flatMap(({ watch }) =>
-      [...watch.sources.values()].map((source) => sourceStatusOf(watch.node, source, now, about.isOperator)),
-    ),
     actuators: Object.fromEntries(state.actuators),
     ...(state.cluster && about.cluster && { cluster: clusterStatusOf(state.cluster, about.cluster) }),
     notify: [...(about.notify ?? [])],

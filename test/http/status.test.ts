@@ -1,8 +1,8 @@
 import t from 'tap';
 import { limitConflicts } from '../../src/domain/conflicts.ts';
 import { EMPTY_REPORT } from '../../src/domain/reading.ts';
-import { statusOf } from '../../src/http/status-view.ts';
-import { DomainWorld, GPU_A, LEASE_ID, nodeSettings, worldSettings } from '../support/domain-world.ts';
+import { statusOf, statusText } from '../../src/http/status-view.ts';
+import { coolNode, DomainWorld, GPU_A, LEASE_ID, nodeSettings, worldSettings } from '../support/domain-world.ts';
 import { INTERVAL_MS, NODE, startApp } from '../support/test-app.ts';
 
 const ABOUT = {
@@ -219,4 +219,27 @@ t.test('statusOf() shows the processes on GPUs that no live lease accounts for',
   ]);
   t.same(statusOf(world.state, now, { ...ABOUT, gpuProcesses }, ['other']).unleased, []);
   t.equal(statusOf(DomainWorld.running().state, now, { ...ABOUT, gpuProcesses }).nodes[0]?.live, false, 'only shown');
+});
+
+t.test('statusText() says the same as statusOf(), and lets other work run between 20 nodes', async (t) => {
+  const names = Array.from({ length: 65 }, (_, index) => `node-${index}`);
+  const world = DomainWorld.running(worldSettings(), Object.fromEntries(names.map((name) => [name, coolNode()])));
+  const now = { elapsedMs: world.elapsedMs, wallMs: world.wallMs };
+  let pauses = 0;
+  const pause = async () => void (pauses += 1);
+  const textOf = async (nodes: readonly string[] | null) =>
+    JSON.parse(await statusText(world.state, now, ABOUT, nodes, pause));
+  const plain = (nodes: readonly string[] | null) =>
+    JSON.parse(JSON.stringify(statusOf(world.state, now, ABOUT, nodes)));
+  t.strictSame(await textOf(null), plain(null));
+  t.equal(pauses, 3);
+  t.strictSame(await textOf(['node-3', 'node-64']), plain(['node-3', 'node-64']));
+  t.strictSame(await textOf([]), plain([]));
+});
+
+t.test('statusOf() tells what is unprotected on no single node', async (t) => {
+  const world = DomainWorld.running();
+  const entry = { code: 'may-be-raised', name: 'Argo CD', message: 'Argo CD manages Deployment gpu/train' } as const;
+  world.submit({ kind: 'inventoried', actuators: [], workloads: [], seesPods: true, unprotected: [entry] });
+  t.strictSame(viewOf(world).unprotected[0], entry);
 });

@@ -6,7 +6,7 @@ import type { App, AppParts } from '../parts.ts';
 import { refusal } from '../refusal.ts';
 import { json, ref, StatusSchema } from '../schemas.ts';
 import { nodesOfQuery } from '../start-request.ts';
-import { statusOf } from '../status-view.ts';
+import { statusText } from '../status-view.ts';
 
 const QuerySchema = Type.Object(
   {
@@ -29,7 +29,7 @@ export function addStatusRoute(app: App, parts: AppParts): void {
       querystring: QuerySchema,
       response: { 200: json(ref(StatusSchema), 'All of it') },
     },
-    async handler(request) {
+    async handler(request, reply) {
       const nodes = nodesOfQuery(request.query.node);
       const { state } = supervisor;
       const unknown = nodes?.filter((node) => !isKnownNode(state, node)) ?? [];
@@ -47,7 +47,9 @@ export function addStatusRoute(app: App, parts: AppParts): void {
         ...(cluster && { cluster: cluster.facts() }),
         ...(notify && { notify: notify() }),
       };
-      return statusOf(state, clock.now(), about, nodes);
+      const text = await statusText(state, clock.now(), about, nodes, () => clock.sleep(0));
+      // Text is passed on as it is.
+      return reply.type('application/json; charset=utf-8').send(text as never);
     },
   });
 }
