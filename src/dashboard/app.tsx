@@ -7,6 +7,7 @@ import { Charts } from './charts.tsx';
 import { every, now, secondsBetween } from './clock.ts';
 import { Drill } from './drill.tsx';
 import { Logo, ToneIcon } from './icons.tsx';
+import { leadershipNote } from './leadership.ts';
 import { Conflicts, Events, Leases, Sources, Unleased, Unprotected } from './lists.tsx';
 import type { Live, Seen } from './live.ts';
 import { type Liveness, livenessOf } from './liveness.ts';
@@ -20,7 +21,7 @@ import { currentToken } from './token.ts';
 import { TokenDialog } from './token-dialog.tsx';
 import { TripPanel } from './trip-panel.tsx';
 import { type Verdict, verdictOf } from './verdict.ts';
-import type { NodeStatus, SafetyResult, WorstMargin } from './wire.ts';
+import type { NodeStatus, SafetyResult, Status, WorstMargin } from './wire.ts';
 
 const REPAINT_MS = 1_000;
 const NO_NODES: readonly NodeStatus[] = [];
@@ -44,6 +45,7 @@ export function App({ live }: { readonly live: Live }): JSX.Element {
   const result = newestResult(seen);
   const verdict = verdictOf(liveness, result, seen.estop);
   const { status, estop, evaluation } = seen;
+  const standing = status && leadershipNote(status.leadership);
 
   const summaries = useMemo(
     () => (status && result ? summariesOf(status, result, evaluation?.worstMargins ?? NO_MARGINS) : []),
@@ -86,6 +88,11 @@ export function App({ live }: { readonly live: Live }): JSX.Element {
       {status?.simulated && (
         <aside class="simulated" aria-label="Simulation">
           <b>SIMULATED</b> No hardware is watched: every reading here is made up.
+        </aside>
+      )}
+      {standing && (
+        <aside class="standby" aria-label="Leadership">
+          <b>{standing.word}</b> {standing.text}
         </aside>
       )}
       <main class={isLive ? '' : 'stale'}>
@@ -136,7 +143,7 @@ export function App({ live }: { readonly live: Live }): JSX.Element {
         </p>
         <p>
           {status &&
-            `vsf-safety ${status.version}, instance ${status.instance.slice(0, 8)}, limits digest ${status.constraints.digest.slice(0, 12)} · `}
+            `vsf-safety ${status.version}, ${processOf(status)}, limits digest ${status.constraints.digest.slice(0, 12)} · `}
           <a href="/docs">API</a> · <a href="/status">status</a> · <a href="/metrics">metrics</a>
         </p>
       </footer>
@@ -150,6 +157,10 @@ export function App({ live }: { readonly live: Live }): JSX.Element {
     </>
   );
 }
+
+/** Which of several processes one looks at. */
+const processOf = ({ instance, leadership: { identity, leader } }: Status): string =>
+  `instance ${instance.slice(0, 8)}${identity === undefined ? '' : `, in its cluster ${identity}${leader ? ', which leads' : ''}`}`;
 
 interface NodeChartsProps {
   readonly live: Live;

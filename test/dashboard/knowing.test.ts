@@ -1,6 +1,7 @@
 // What the dashboard concludes from what it knows, without a browser: whether it is the present, how readings stand, in
 // which order nodes are shown, and what an hour is made of.
 import t from 'tap';
+import { leadershipNote } from '../../src/dashboard/leadership.ts';
 import { type Contact, livenessOf } from '../../src/dashboard/liveness.ts';
 import { readable } from '../../src/dashboard/names.ts';
 import { levelOf, nearnessOf, summariesOf } from '../../src/dashboard/readings.ts';
@@ -161,4 +162,17 @@ t.test('timelineOf() goes on where the history ends, and draws no line over what
   t.same(columns.get('gpu/GPU-a/temperature'), [2, null, 98.9, 99, null, 100]);
   t.equal(recorder.since('rig'), 9_880);
   t.equal(recorder.since('other'), null);
+});
+
+t.test('leadershipNote() says what a process that does not lead can do, and who does', async (t) => {
+  t.equal(leadershipNote({ mode: 'single', leader: true }), null);
+  t.equal(leadershipNote({ mode: 'cluster', leader: true, state: 'leader', identity: 'a', holder: 'a' }), null);
+  const standby = { mode: 'cluster', leader: false, state: 'standby', identity: 'a' } as const;
+  t.match(leadershipNote({ ...standby, holder: 'b' }), {
+    word: 'STANDBY',
+    text: /^b leads\. The emergency stop works/,
+  });
+  t.match(leadershipNote({ ...standby, holder: null }), { text: /^Nobody leads yet/ });
+  const unknown = { mode: 'cluster', leader: false, state: 'unknown', holder: null, detail: 'no answer' } as const;
+  t.match(leadershipNote(unknown), { word: 'NO LEADER KNOWN', text: /\(no answer\)\. The emergency stop works/ });
 });
