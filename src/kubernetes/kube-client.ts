@@ -271,6 +271,8 @@ class KubeClient implements KubeApi {
       method: ask.method,
       dispatcher: agent,
       signal,
+      // A DELETE with a body would close its connection: a stop of hundreds of pods would be one of handshakes.
+      reset: false,
       headers: {
         ...connection.headers,
         accept: ask.accept ?? 'application/json',

@@ -20,6 +20,9 @@ const DELETES_IN_FLIGHT = 16;
 const LOOK_EVERY_MS = 500;
 const LOOK_FIRST_MS = 30_000;
 const LOOK_LATER_MS = 2000;
+/** A quarter of the time at most: lists of thousands cost the server more than the deletes, and must not crowd them out. */
+const LOOK_PAUSE_FACTOR = 3;
+const LONGEST_LOOK_PAUSE_MS = 5000;
 /** Controllers and nodes change less, and their lists are longer. */
 const OWNERS_EVERY_MS = 2000;
 const NODES_EVERY_MS = 5000;
@@ -133,11 +136,8 @@ export function createKubernetesActuator(options: KubernetesActuatorOptions): Ac
       const nowMs = clock.now().elapsedMs;
       const isYoung = [...running.keys()].some((one) => nowMs - one.orderedAtMs < LOOK_FIRST_MS);
       const tookMs = nowMs - startedMs;
-      // Half of the time at most: long lists must not crowd out the deletes.
-      await clock.sleep(
-        Math.max((isYoung ? LOOK_EVERY_MS : LOOK_LATER_MS) - tookMs, Math.min(tookMs, LOOK_LATER_MS)),
-        nudge.signal,
-      );
+      const pauseMs = Math.min(tookMs * LOOK_PAUSE_FACTOR, LONGEST_LOOK_PAUSE_MS);
+      await clock.sleep(Math.max((isYoung ? LOOK_EVERY_MS : LOOK_LATER_MS) - tookMs, pauseMs), nudge.signal);
     }
     looks.narrow();
   }

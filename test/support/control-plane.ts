@@ -204,6 +204,8 @@ class RealControlPlane implements ControlPlane {
     const answer = await request(`${this.url}${path}`, {
       method: method as 'GET',
       dispatcher: this.#agent,
+      // Else each DELETE closes its connection.
+      reset: false,
       headers: {
         authorization: `Bearer ${this.adminToken}`,
         accept: 'application/json',
