@@ -252,6 +252,34 @@ t.test('a lost connection is loud, nothing stays green, and it comes back by its
   t.equal(await page.locator('main.stale').count(), 0);
 });
 
+t.test('a page that is opened after a restart shows what was before, from the history', inBrowser, async (t) => {
+  const config = 'interval: 1s\nfastInterval: 1s\n';
+  const first = await startService(t, { args: ['--source', 'simulated'], config });
+  const { tripId } = (await first.post('/estop', { reason: 'smoke from GPU 2' })).body;
+  const reset = { tripId, reason: 'GPU 2 replaced', acknowledgeUnverified: true };
+  await first.until(
+    'the reset',
+    () => first.operate('/estop/reset', reset),
+    ({ status }) => status === 200,
+  );
+  await first.until(
+    'some figures on the disk',
+    () => first.get('/history'),
+    ({ body }) => body.at?.length >= 5,
+  );
+  await first.stop('SIGTERM');
+  const startedMs = Date.now();
+  const second = await startService(t, { args: ['--source', 'simulated'], config, stateDir: first.stateDir });
+  const { page, faults } = await openDashboard(t, browser, second.url);
+  await word(page, 'SAFE');
+  await see(page, /Stopping everything: smoke from GPU 2/);
+  await see(page, /GPU 2 replaced/);
+  t.equal(await page.getByText(/Only what/).count(), 0, 'nothing is said to be missing');
+  const history = (await second.get('/history')).body;
+  t.ok(history.at.filter((ms: number) => ms < startedMs).length >= 5, 'the charts begin before the restart');
+  t.same(faults, []);
+});
+
 t.test('off loopback the page says that it is locked, and a viewer’s token opens it', inBrowser, async (t) => {
   const app = await startApp(t, { listen: { host: '0.0.0.0', hosts: ['127.0.0.1'] } });
   const { page, faults } = await openDashboard(t, browser, (await app.listen()).url);

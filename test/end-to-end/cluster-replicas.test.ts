@@ -2,6 +2,7 @@
 // what becomes of leases and trips when one of them is killed, ended, stands still, or starts without an API server.
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
+import { launchBrowser, NO_BROWSER, openDashboard } from '../support/browser.ts';
 import { deployment, MARK, NODE, startClusterRig, untilReady } from '../support/cluster-rig.ts';
 import { lacksControlPlane } from '../support/control-plane.ts';
 import type { RealService, Reply } from '../support/real-service.ts';
@@ -44,6 +45,18 @@ t.test('two services of a cluster', { skip: lacksControlPlane, timeout: 590_000 
   let second = await rig.serve(SETTINGS);
   await untilStandby(second);
   const uids = async (): Promise<string[]> => (await rig.marked()).map(({ metadata }) => metadata.uid).sort();
+
+  await t.test('the dashboard of each says what it may do, and who leads', { skip: NO_BROWSER }, async (t) => {
+    const browser = await launchBrowser();
+    t.teardown(() => browser.close());
+    const { holder } = (await second.get('/status')).body.leadership;
+    const standby = await openDashboard(t, browser, second.url);
+    await standby.page.getByText(`${holder} leads. The emergency stop works here`).waitFor();
+    const leader = await openDashboard(t, browser, first.url);
+    await leader.page.getByText(`${holder}, which leads`).waitFor();
+    t.equal(await leader.page.getByText('STANDBY').count(), 0);
+    t.same([...standby.faults, ...leader.faults], []);
+  });
 
   await t.test('auth.kubernetes: the cluster says who may do what', async (t) => {
     const roles = { workload: '/vsf-safety/leases', operator: '/vsf-safety/estop/reset' };
