@@ -6,6 +6,9 @@ import { type Command, CommandFailed, EXIT, readArguments } from './io.ts';
 import { paintFor, printable, writeJson, writeLines } from './layout.ts';
 import type { Estop } from './stop-lines.ts';
 
+/** In a cluster it is written there first, which takes some 12 s at most. */
+const RESET_TIMEOUT_MS = 20_000;
+
 const help = `\
 Usage: vsf-safety reset --reason TEXT [--trip ID] [--acknowledge-unverified] [options]
 
@@ -47,7 +50,7 @@ export const command: Command = {
     }
     const body = { tripId, reason, ...(values['acknowledge-unverified'] && { acknowledgeUnverified: true }) };
     const asked = { method: 'POST', path: '/estop/reset', needs: 'operator' } as const;
-    const answer = await client.ask({ ...asked, body, expects: [200, 409] });
+    const answer = await client.ask({ ...asked, body, expects: [200, 409], timeoutMs: RESET_TIMEOUT_MS });
     if (values.json) writeJson(io.stdout, answer.body);
     if (answer.status === 409) {
       if (!values.json) writeLines(io.stderr, refusalLines(answer.body as Told<typeof ProblemSchema>));

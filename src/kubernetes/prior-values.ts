@@ -49,6 +49,8 @@ export interface PriorDisk {
 }
 
 const WRITE_TIMEOUT_MS = 3_000;
+/** Of stops that are over: their ConfigMaps hold some 9,000, and a lapse a day leaves one for each controller. */
+const MOST_OF_PAST_STOPS = 2_000;
 /** Between tries while the cluster does not take it. */
 const RETRY_MS = [250, 500, 1_000, 2_000] as const;
 
@@ -157,23 +159,46 @@ export function createPriorValues(parts: {
         kept.set(uid, own ? after(earlier, own) : earlier);
       }
       if (unwritten.size > 0 && !isWriting) void write();
+      const past = pastBeyondBound();
+      if (past.length > 0) await forget(past, timeoutMs);
       return { ok: true };
     },
-    async forget(uids, timeoutMs) {
-      for (const uid of uids) {
-        kept.delete(uid);
-        unwritten.delete(uid);
-      }
-      disk?.drop(uids);
-      const written = await map.change(new Map(uids.map((uid) => [uid, () => null])), timeoutMs);
-      return written.ok;
-    },
+    forget,
     close() {
       closing.abort();
       for (const tell of waiting) tell(false);
       waiting = [];
     },
   };
+
+  async function forget(uids: readonly string[], timeoutMs: number): Promise<boolean> {
+    for (const uid of uids) {
+      kept.delete(uid);
+      unwritten.delete(uid);
+    }
+    disk?.drop(uids);
+    const written = await map.change(new Map(uids.map((uid) => [uid, () => null])), timeoutMs);
+    return written.ok;
+  }
+
+  /** Of the oldest stops that are over, whole stops: half of one gives nobody back what it was. The newest is kept. */
+  function pastBeyondBound(): string[] {
+    const stops = new Map<string, KeptPrior[]>();
+    for (const prior of kept.values()) {
+      if (isActive(prior.orderId)) continue;
+      const stop = stops.get(prior.orderId);
+      if (stop) stop.push(prior);
+      else stops.set(prior.orderId, [prior]);
+    }
+    const newestOf = (priors: readonly KeptPrior[]): number =>
+      priors.reduce((newest, { recordedWallMs }) => Math.max(newest, recordedWallMs), 0);
+    const newestFirst = [...stops.values()].sort((a, b) => newestOf(b) - newestOf(a));
+    let count = 0;
+    return newestFirst.flatMap((priors, index) => {
+      count += priors.length;
+      return index > 0 && count > MOST_OF_PAST_STOPS ? priors.map(({ uid }) => uid) : [];
+    });
+  }
 }
 
 /** Both, of the same field the first. */

@@ -41,8 +41,13 @@ function pretendDisk(map = new Map<string, KeptPrior>()): PriorDisk & { readonly
   };
 }
 
-function priorsOf(store: ObjectStore, clock: ManualClock, disk?: PriorDisk): PriorValues {
-  const own = { api: store.api, clock, namespace: 'vsf-safety', epoch: () => 0, isActive: () => true };
+function priorsOf(
+  store: ObjectStore,
+  clock: ManualClock,
+  disk?: PriorDisk,
+  isActive: (orderId: string) => boolean = () => true,
+): PriorValues {
+  const own = { api: store.api, clock, namespace: 'vsf-safety', epoch: () => 0, isActive };
   return createPriorValues({ ...own, ...(disk && { disk }) });
 }
 
@@ -100,4 +105,36 @@ t.test('forget() takes it off the disk, too', async (t) => {
   t.equal(await forgetting, true);
   t.equal(disk.map.size, 0);
   t.equal(priors.priorOf(JOB.uid), undefined);
+});
+
+t.test('load() forgets the oldest stops that are over, each as a whole, beyond 2,000 values', async (t) => {
+  const store = objectStore();
+  const clock = new ManualClock();
+  const active = new Set<string>();
+  const priors = priorsOf(store, clock, undefined, (orderId) => active.has(orderId));
+  const stop = async (orderId: string, count: number): Promise<void> => {
+    await clock.advance(1_000);
+    const uids = Array.from({ length: count }, (_, index) => `${orderId}-${index}`);
+    await Promise.all(uids.map((uid) => priors.record({ ...JOB, orderId, uid })));
+  };
+  const counts = (): Record<string, number> => {
+    const found: Record<string, number> = {};
+    for (const { orderId } of priors.all()) found[orderId] = (found[orderId] ?? 0) + 1;
+    return found;
+  };
+  active.add('trip-on');
+  await stop('trip-on', 50);
+  await stop('lapse/a', 900);
+  await stop('lapse/b', 1_100);
+  t.same(await priors.load(1_000), { ok: true });
+  t.same(counts(), { 'trip-on': 50, 'lapse/a': 900, 'lapse/b': 1_100 }, '2,000 are kept');
+  await stop('trip-2', 1);
+  await priors.load(1_000);
+  t.same(counts(), { 'trip-on': 50, 'lapse/b': 1_100, 'trip-2': 1 }, 'no half of a stop, and none that goes on');
+  const other = priorsOf(store, clock);
+  await other.load(1_000);
+  t.equal(other.all().length, 1_151, 'in the cluster, too');
+  await stop('trip-large', 2_500);
+  await priors.load(1_000);
+  t.same(counts(), { 'trip-on': 50, 'trip-large': 2_500 }, 'the newest is kept however large it is');
 });
