@@ -19,6 +19,7 @@ import { createPortableMachine } from './sources/portable-machine.ts';
 import { PrometheusServer } from './sources/promql.ts';
 import { WANTED_NAMES } from './sources/series.ts';
 import { createSeriesReader, type SeriesReader } from './sources/series-reader.ts';
+import { shownAddress } from './sources/shown-address.ts';
 import { createSimulatedRig, type SimulatedRig } from './sources/simulated.ts';
 import type { Source } from './sources/source.ts';
 import { createSystemPower } from './sources/system-power.ts';
@@ -207,9 +208,9 @@ function prometheusSet(parts: SourceParts, getter: HttpGetter, credentials: Cred
     },
     listing: () => ({
       ...watchedBy(server.sources(), nodes),
-      problems: server.problems.map((detail) => ({ origin: url, detail })),
+      problems: server.problems.map((detail) => ({ origin: shownAddress(url), detail })),
       // Each configured node has a source that says so itself; of others nothing is known before the first answer.
-      unread: server.hasAnswered ? [] : [url],
+      unread: server.hasAnswered ? [] : [shownAddress(url)],
     }),
     close: async () => getter.close(),
   };

@@ -12,6 +12,7 @@ import { createFileFinder } from './file-sd.ts';
 import type { HttpGet } from './http-get.ts';
 import { createHttpFinder } from './http-sd.ts';
 import { joined } from './joined.ts';
+import { shownAddress } from './shown-address.ts';
 import { configuredNodeFinder, type Found, MOST_TARGETS, named, type Target, type TargetFinder } from './targets.ts';
 
 export interface DiscoverySettings {
@@ -111,7 +112,8 @@ export class Discovery {
     const rules = { nodeLabel, isNodeName, configuredNode: this.#configuredNode };
     const finders: [name: string, finder: TargetFinder][] = [];
     if (files.length > 0) finders.push(['files', createFileFinder({ paths: files, rules })]);
-    for (const url of http) finders.push([url, createHttpFinder({ url, get, credentials, refreshMs, rules })]);
+    for (const url of http)
+      finders.push([shownAddress(url), createHttpFinder({ url, get, credentials, refreshMs, rules })]);
     if (kubernetes) finders.push(['kubernetes', kubernetes]);
     this.#origins = finders.map(([name, finder]) => ({
       name,

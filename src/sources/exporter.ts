@@ -12,6 +12,7 @@ import { excerptOf, type HttpAnswer, type HttpGet } from './http-get.ts';
 import { joined } from './joined.ts';
 import type { Scrape, SeriesAnswer } from './scrape.ts';
 import type { SeriesReader } from './series-reader.ts';
+import { shownAddress } from './shown-address.ts';
 import type { Source } from './source.ts';
 
 export interface ExporterOptions {
@@ -280,18 +281,6 @@ class Exporter implements Source {
   #nowMs(): number {
     return this.#clock.now().elapsedMs;
   }
-}
-
-/** Names of parameters that carry a secret rather than a target. */
-const SECRET_PARAMETER = /token|key|secret|pass|auth|sig|cred/i;
-
-/** An address as it is shown to whoever may read the status: which target, and not with which secret. */
-function shownAddress(url: string): string {
-  const parsed = new URL(url);
-  const secrets = [...parsed.searchParams.keys()].filter((name) => SECRET_PARAMETER.test(name));
-  if (secrets.length === 0) return url;
-  for (const name of secrets) parsed.searchParams.set(name, '…');
-  return parsed.href.replaceAll(encodeURIComponent('…'), '…');
 }
 
 /** The source's own time, Unix ms: node_exporter's clock, else the answer's `Date`; `null` where it tells none. */
