@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import pino from 'pino';
 import { systemClock } from '../dist/clock.js';
 import { buildApp } from '../dist/http/app.js';
+import { TokenSet } from '../dist/http/token-set.js';
 
 /** Just enough to build the app; nothing is ever asked of it. */
 const parts = {
@@ -14,7 +15,7 @@ const parts = {
   supervisor: { subscribe: () => () => undefined },
   monitor: { lastTickTookMs: null },
   clock: systemClock,
-  operatorToken: '',
+  tokens: new TokenSet({ operator: '', configured: [] }),
   simulation: null,
   log: pino({ level: 'silent' }),
 };

@@ -52,6 +52,8 @@ export interface Assembled {
   readonly simulation: SimulatedRig | null;
   readonly operatorToken: string;
   readonly tokenFile: string;
+  /** Locked by this process. */
+  readonly stateFolder: StateFolder;
   readonly isFirstStart: boolean;
   /** What the drill actuator would stop under `order`. */
   runDrill(order: StopOrder): Promise<readonly StopEntry[]>;
@@ -234,6 +236,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     simulation,
     operatorToken: token,
     tokenFile: join(stateFolder.folder, 'operator-token'),
+    stateFolder,
     isFirstStart: journalOpened.kind === 'first-start',
     runDrill: (order) => runDrill(drill, order),
     gpuProcesses: () => gpuProcesses.list,
@@ -271,7 +274,7 @@ async function takeToken(stateFolder: StateFolder, log: Log): Promise<string> {
       return token.token;
     case 'refused':
       // A machine must be watched, and a trip stay on, whatever became of a file; only the operator's door stays shut.
-      log.error(`${token.detail}. Until the next start with a good file nobody can reset from this machine`);
+      log.error(`${token.detail}. Until the file is good nobody can reset from this machine`);
       return randomBytes(32).toString('base64url');
     case 'unwritable':
       log.error(`${token.detail}. Without it nobody can reset from this machine until the disk takes it again`);

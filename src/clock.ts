@@ -48,6 +48,9 @@ export const systemClock: Clock = {
   },
 };
 
+/** Resolves once everything that has arrived meanwhile has had its turn. Real, whatever clock is used: it measures nothing. */
+export const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
 /** What `withDeadline` gives when time is up first. */
 export const TIMED_OUT = Symbol('timed out');
 

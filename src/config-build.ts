@@ -71,6 +71,7 @@ export function buildConfig(layers: Layers, surroundings: Surroundings): { confi
       host: input.listen?.host ?? DEFAULTS.host,
       port: input.listen?.port ?? DEFAULTS.port,
       hosts: listed(input.listen?.hosts).map(([, host]) => host.toLowerCase()),
+      ...listenerTls(layers),
     },
     stateDir: resolve(input.stateDir ?? surroundings.defaultStateDir),
     settings: {
@@ -110,6 +111,7 @@ export function buildConfig(layers: Layers, surroundings: Surroundings): { confi
     logLevel: input.logLevel ?? 'info',
   };
   checkAccess(layers, config);
+  warnOfPlainHttp(config, warnings);
   checkSources(layers, config, warnings);
   return { config, warnings };
 }
@@ -204,6 +206,27 @@ function historySettings({ input }: Layers): Config['history'] {
   const { enabled = true, keep, maxBytes = DEFAULTS.historyMaxBytes } = input.history ?? {};
   const keepMs = durationOf(keep, DEFAULTS.historyKeepMs);
   return enabled && keepMs > 0 ? { keepMs, maxBytes } : null;
+}
+
+function listenerTls(layers: Layers): Pick<Config['listen'], 'tls'> {
+  const { tls } = layers.input.listen ?? {};
+  if (!tls) return {};
+  const { certFile, keyFile } = tls;
+  if (certFile !== undefined && keyFile !== undefined) return { tls: { certFile, keyFile } };
+  for (const [key, value] of Object.entries({ certFile, keyFile })) {
+    const path = ['listen', 'tls', key];
+    if (value === undefined && !layers.isFaulty(path)) layers.report(path, undefined, 'TLS needs certFile and keyFile');
+  }
+  return {};
+}
+
+/** No refusal: in a cluster a mesh or an ingress often speaks TLS in front. */
+function warnOfPlainHttp({ listen }: Config, warnings: string[]): void {
+  if (isLoopbackHost(listen.host) || listen.tls) return;
+  warnings.push(
+    `listen.host ${listen.host} is reached over plain HTTP: tokens and answers can be read and changed on the network. ` +
+      'Set listen.tls, or let a proxy or mesh speak TLS in front of it',
+  );
 }
 
 function tokens(layers: Layers): Config['auth']['tokens'] {

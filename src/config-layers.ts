@@ -72,9 +72,7 @@ interface Variable extends EnvironmentVariable {
 }
 
 const VARIABLES: readonly Variable[] = Object.entries(ROOT.properties ?? {}).flatMap(([name, shape]) =>
-  shape.properties
-    ? Object.entries(shape.properties).flatMap(([inner, innerShape]) => variableOf([name, inner], innerShape))
-    : variableOf([name], shape),
+  variableOf([name], shape),
 );
 
 /** Every variable that sets a key, in the order of the file. Lists are written with commas. */
@@ -94,6 +92,9 @@ function variableMeantBy(name: string): string | null {
 /** None for lists of mappings: `nodes` and `auth.tokens` have no place in a variable. */
 function variableOf(path: ConfigPath, shape: Shape): readonly Variable[] {
   if (shape.items?.properties) return [];
+  if (shape.properties) {
+    return Object.entries(shape.properties).flatMap(([inner, innerShape]) => variableOf([...path, inner], innerShape));
+  }
   const name = PREFIX + path.map((step) => step.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()).join('_');
   return [{ name, path, key: path.join('.'), rule: shape.rule ?? 'must be default or bizon1' }];
 }

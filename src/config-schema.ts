@@ -290,6 +290,7 @@ export const SCHEMA = Type.Object(
         64,
         'host names',
       ),
+      tls: mapping({ certFile: filePath(), keyFile: filePath() }),
     }),
     // Relative to what? The latch must be found again by the next start, from wherever that happens.
     stateDir: text('must be an absolute path', isAbsolute),

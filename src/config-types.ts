@@ -5,7 +5,13 @@ import type { SafetySettings } from './domain/settings.ts';
 /** The configuration as the parts use it; deeply frozen. */
 export interface Config {
   /** `hosts`: names beside loopback ones that a request without a token may carry as `Host`, in lower case. */
-  readonly listen: { readonly host: string; readonly port: number; readonly hosts: readonly string[] };
+  readonly listen: {
+    readonly host: string;
+    readonly port: number;
+    readonly hosts: readonly string[];
+    /** Absolute paths of PEM files, read again when they change; left out: plain HTTP. */
+    readonly tls?: { readonly certFile: string; readonly keyFile: string };
+  };
   /** Absolute. */
   readonly stateDir: string;
   /** All that judging needs, but for what each start makes itself. */

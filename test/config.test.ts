@@ -744,9 +744,10 @@ t.test(
 
 t.test('ENVIRONMENT_VARIABLES lists one variable for each key that is no list of mappings', async (t) => {
   const names = ENVIRONMENT_VARIABLES.map(({ name, key }) => `${name} ${key}`);
-  t.equal(names.length, 35);
+  t.equal(names.length, 37);
   for (const name of [
     'VSF_SAFETY_LISTEN_PORT listen.port',
+    'VSF_SAFETY_LISTEN_TLS_CERT_FILE listen.tls.certFile',
     'VSF_SAFETY_KUBERNETES_KUBECONFIG kubernetes.kubeconfig',
     'VSF_SAFETY_DISCOVERY_NODE_LABEL discovery.nodeLabel',
     'VSF_SAFETY_PROMETHEUS_NODE_LABELS prometheus.nodeLabels',

@@ -17,6 +17,7 @@ function partOf(file: string): string {
   if (name.startsWith('state-')) return 'state-folder';
   if (name.startsWith('config')) return 'config';
   if (name.startsWith('assemble')) return 'assemble';
+  if (name.startsWith('serve')) return 'serve';
   return name;
 }
 
@@ -27,6 +28,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   version: [],
   journal: ['domain', 'clock'],
   'state-folder': ['journal', 'clock'],
+  audit: ['clock', 'journal'],
   history: ['domain', 'clock'],
   config: ['domain', 'clock'],
   sources: ['domain', 'clock'],
@@ -53,10 +55,23 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
   // The page takes the service's types, so that both speak of the same fields; see below.
   dashboard: ['domain', 'http'],
-  http: ['domain', 'clock', 'config', 'supervisor', 'monitor', 'journal', 'history', 'notify', 'version'],
-  serve: ['assemble', 'http', 'config', 'actuators', 'version', 'clock'],
+  http: ['domain', 'clock', 'config', 'supervisor', 'monitor', 'journal', 'history', 'notify', 'version', 'audit'],
+  serve: ['assemble', 'http', 'config', 'actuators', 'version', 'clock', 'audit', 'sources', 'state-folder'],
   sdk: ['domain', 'clock', 'config', 'assemble', 'serve', 'http'],
-  cli: ['run', 'sdk', 'domain', 'sources', 'clock', 'config', 'assemble', 'serve', 'http', 'state-folder', 'version'],
+  cli: [
+    'run',
+    'sdk',
+    'domain',
+    'sources',
+    'clock',
+    'config',
+    'assemble',
+    'serve',
+    'http',
+    'state-folder',
+    'version',
+    'audit',
+  ],
 };
 /** Started by node itself, or imported by other packages. */
 const ENTRIES = ['cli/main.ts', 'sdk/index.ts', 'run/watchdog.ts', 'history/worker.ts', 'dashboard/main.tsx'];

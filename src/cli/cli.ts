@@ -41,6 +41,12 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'what is read from an exporter, an nvidia-smi output or a sysfs tree',
     load: () => import('./explain.ts'),
   },
+  audit: { usage: 'audit', summary: 'list who did what and why on this machine', load: () => import('./audit.ts') },
+  token: {
+    usage: 'token new',
+    summary: 'make a token and the line that makes it known',
+    load: () => import('./token.ts'),
+  },
   config: {
     usage: 'config check FILE',
     summary: 'explain every fault of a configuration',

@@ -3,6 +3,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { TIMED_OUT, withDeadline } from '../clock.ts';
 import { defaultStateDir, isLoopbackHost } from '../config.ts';
+import { NETWORK_ERRORS } from '../sdk/http-service.ts';
 import { readOperatorToken } from '../state-folder.ts';
 import { CommandFailed, EXIT, type Io } from './io.ts';
 
@@ -29,6 +30,7 @@ export const CLIENT_HELP = `\
 Environment:
   VSF_SAFETY_URL     as --url
   VSF_SAFETY_TOKEN   the bearer token itself
+  VSF_SAFETY_CA_FILE certificates to trust for https, PEM, instead of the usual ones
   Without a token, the operator's is taken from the state folder of this machine
   (VSF_SAFETY_STATE_DIR, else ~/.local/state/vsf-safety) where the service asks for one.`;
 
@@ -200,13 +202,11 @@ async function readJson(response: Response): Promise<unknown> {
   }
 }
 
-const NETWORK_ERRORS: Readonly<Record<string, string>> = {
-  ECONNREFUSED: 'connection refused, nothing listens there. Is the service running? (vsf-safety serve)',
+const MORE_NETWORK_ERRORS: Readonly<Record<string, string>> = {
+  ...NETWORK_ERRORS,
   ENOTFOUND: 'no such host',
   EAI_AGAIN: 'the host name cannot be looked up',
-  ECONNRESET: 'the connection was cut',
   UND_ERR_SOCKET: 'the connection was cut',
-  EHOSTUNREACH: 'no route to that host',
 };
 
 /** fetch says "fetch failed"; what failed is its cause, or the causes of each address that was tried. */
@@ -219,5 +219,7 @@ function networkErrorText(error: unknown): string {
     };
   };
   const code = cause?.code ?? cause?.errors?.[0]?.code;
-  return (code && NETWORK_ERRORS[code]) ?? cause?.message ?? (error instanceof Error ? error.message : String(error));
+  return (
+    (code && MORE_NETWORK_ERRORS[code]) ?? cause?.message ?? (error instanceof Error ? error.message : String(error))
+  );
 }

@@ -1,6 +1,6 @@
 // The configuration as `serve` and `check` take it: from --config, the environment and their own flags. Faults end the
 // command, all of them told.
-import { type Config, ENVIRONMENT_VARIABLES, explainProblems, loadConfig } from '../config.ts';
+import { type Config, ENVIRONMENT_VARIABLES, explainProblems, type LoadedConfig, loadConfig } from '../config.ts';
 import { CommandFailed, EXIT, type Io } from './io.ts';
 import { tableOf } from './layout.ts';
 
@@ -18,14 +18,17 @@ export interface Loaded {
   readonly warnings: readonly string[];
   /** The file that was read; `null`: none. */
   readonly file: string | null;
+  /** What a start would make of another text of the file; never throws. */
+  reload(text: string): LoadedConfig;
 }
 
 /** Exit code 2 when only flags are wrong, else 1. */
 export function loadFor({ config: file, ...flags }: ConfigValues, io: Io): Loaded {
   const { env, hostname, homeDir } = io;
   const given = Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
-  const loaded = loadConfig({ ...(file !== undefined && { file }), env, flags: given, hostname, homeDir });
-  if (loaded.ok) return loaded;
+  const origin = { ...(file !== undefined && { file }), env, flags: given, hostname, homeDir };
+  const loaded = loadConfig(origin);
+  if (loaded.ok) return { ...loaded, reload: (text) => loadConfig({ ...origin, text }) };
   const areFlags = loaded.problems.every(({ source }) => source === 'flag');
   throw new CommandFailed(explainProblems(loaded.problems, loaded.file), areFlags ? EXIT.usage : EXIT.error);
 }

@@ -4,6 +4,7 @@ import { homedir, hostname } from 'node:os';
 import { systemClock } from '../clock.ts';
 import { processEnvironment } from '../config.ts';
 import { runCli } from './cli.ts';
+import { trustingFetch } from './trust.ts';
 
 /** Commands that look after a workload: they go on when nobody reads them any more. */
 const GUARDIANS = ['run', 'guard', 'serve'];
@@ -33,5 +34,5 @@ process.exitCode = await runCli(process.argv.slice(2), {
   clock: systemClock,
   hostname: hostname(),
   homeDir: homeDir(),
-  fetch,
+  fetch: trustingFetch(processEnvironment),
 });

@@ -8,12 +8,19 @@ import type { MessageSchema, Told } from '../http/schemas.ts';
 import type { ServiceClient } from './client.ts';
 import type { Io } from './io.ts';
 import { printable, writeLines } from './layout.ts';
+import { trustedAuthorities } from './trust.ts';
 
 const CONNECT_WITHIN_MS = 2_000;
 
+const trust = (env: Io['env']) => ({ connect: { ca: trustedAuthorities(env) } });
+
 /** A `fetch` without a deadline of its own: the command's counts. */
 export class PatientFetch {
-  readonly #agent = new Agent({ headersTimeout: 0, bodyTimeout: 0 });
+  readonly #agent: Agent;
+
+  constructor(env: Io['env']) {
+    this.#agent = new Agent({ headersTimeout: 0, bodyTimeout: 0, ...trust(env) });
+  }
 
   readonly fetch: typeof fetch = (input, init) => {
     const asked = { ...init, dispatcher: this.#agent } as Parameters<typeof undiciFetch>[1];
@@ -37,7 +44,8 @@ export async function followRestore(
   writeLines(io.stderr, [`Giving back, one at a time: ${count} to look at`]);
   let done = 0;
   const { url, headers } = await client.streamRequest();
-  const socket = new WebSocket(url, { headers });
+  const agent = new Agent(trust(io.env));
+  const socket = new WebSocket(url, { headers, dispatcher: agent });
   socket.addEventListener('message', ({ data }) => {
     const message = restoreMessage(data, tripId);
     if (message === null) return;

@@ -58,7 +58,7 @@ export const command: Command = {
       trip: { type: 'string' },
       yes: { type: 'boolean' },
     });
-    const patient = new PatientFetch();
+    const patient = new PatientFetch(io.env);
     try {
       const client = await ServiceClient.from(values, { ...io, fetch: patient.fetch });
       const asJson = values.json === true;

@@ -26,6 +26,9 @@ Options:
 Environment, over the file and under the options; lists are written with commas:
 ${environmentHelp()}
 
+SIGHUP reads the tokens of --config, the operator's token and the certificate again, and nothing else.
+They are looked at every few seconds as well. On a terminal SIGHUP ends the service.
+
 Exit code: 0 after SIGTERM or Ctrl-C; 1 when it cannot start or had to give up; 2 wrong options.
 
 Examples:
@@ -54,6 +57,7 @@ export const command: Command = {
     let end = (): void => undefined;
     const serving = await serve(config, {
       log,
+      ...(loaded.file !== null && { configFile: { path: loaded.file, load: (text) => loaded.reload(text) } }),
       onBroken: (error) => {
         broken ??= error ?? new Error('an invariant broke');
         end();
@@ -65,7 +69,8 @@ export const command: Command = {
         delay: SHUTDOWN_MS,
         logger: { error: (message) => log.error(message) },
         // A real fault of the machine code would come back for ever instead of ending the process.
-        skip: ['SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL'],
+        // A terminal that is closed ends the service; everywhere else SIGHUP means: read your files again.
+        skip: ['SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', ...(io.stdout.isTTY ? [] : (['SIGHUP'] as const))],
       },
       async ({ signal, err }) => {
         if (err) log.fatal({ err }, 'Ends after an error that nobody caught');
@@ -75,6 +80,7 @@ export const command: Command = {
         if (broken !== null) throw broken;
       },
     );
+    if (!io.stdout.isTTY) process.on('SIGHUP', () => void serving.reload());
     end = () => grace.close();
     if (broken !== null) end();
     if (io.stdout.isTTY) writeLines(io.stdout, bannerLines(serving, loaded, io));
@@ -86,7 +92,7 @@ export const command: Command = {
 /** What a person at a terminal is told. */
 export function bannerLines(
   serving: { readonly url: string; readonly isFirstStart: boolean; readonly tokenFile: string },
-  { config, file }: Loaded,
+  { config, file }: Pick<Loaded, 'config' | 'file'>,
   io: Pick<Io, 'stdout' | 'env'>,
 ): string[] {
   const paint = paintFor(io);

@@ -9,6 +9,15 @@ export const ROLES: readonly Role[] = ['viewer', 'workload', 'operator'];
 /** `open`: anybody, without a token, wherever the service listens. */
 export type Access = 'open' | Role;
 
+export interface Caller {
+  readonly role: Role;
+  /**
+   * Who holds a lease, and who is named in trips and resets: `local`, `anonymous`, `token:<12 hex of its SHA-256>`,
+   * `kubernetes:<user>`.
+   */
+  readonly identity: string;
+}
+
 /** By method and route. A `HEAD` is read as its `GET`. */
 export const ACCESS = {
   'GET /preflight': 'viewer',

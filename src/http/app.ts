@@ -9,11 +9,20 @@ import fastifyWebsocket from '@fastify/websocket';
 import type { ConnectionError } from 'fastify';
 import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
 import { accessOf, HOST_EXEMPT, isPrompt } from './access.ts';
+import { addAudit } from './audited.ts';
 import { createGate } from './auth.ts';
 import { STYLE_HASH } from './docs-page.ts';
+import {
+  boundConnections,
+  followCertificate,
+  MOST_CONNECTIONS,
+  MOST_HEADER_BYTES,
+  REQUEST_TIMEOUT_MS,
+  SERVER_OPTIONS,
+  tlsOptionsOf,
+} from './listener.ts';
 import { OPENAPI_OPTIONS } from './openapi.ts';
 import type { App, AppParts } from './parts.ts';
-import { PlainUpgrades } from './plain-upgrades.ts';
 import { answerError, PROBLEM_TYPE, Problem, problemOf, sendProblem } from './problem.ts';
 import { addAlertmanagerRoute } from './routes/alertmanager.ts';
 import { addDashboardRoutes } from './routes/dashboard.ts';
@@ -30,29 +39,25 @@ import { addSimulationRoute } from './routes/simulation.ts';
 import { addStatusRoute } from './routes/status.ts';
 import { addStreamRoute } from './routes/stream.ts';
 import { COMPONENTS } from './schemas.ts';
+import { Turns } from './turns.ts';
 
 const MOST_BODY_BYTES = 1024 * 1024;
-/** Request line and all headers together; a token and a traced request fit many times. */
-const MOST_HEADER_BYTES = 16 * 1024;
 const MOST_PARAM_CHARACTERS = 500;
-/** For a whole request to arrive; an emergency stop waits for its body much shorter. */
-const REQUEST_TIMEOUT_MS = 10_000;
-const CONNECTION_CHECK_MS = 2_000;
 /** Clients never speak, but for control frames. */
 const MOST_CLIENT_MESSAGE_BYTES = 4 * 1024;
 
 /** Builds the app over the running parts. It listens when the caller says so, and `close()` ends within seconds. */
 export function buildApp(parts: AppParts): App {
+  const { certificate } = parts;
+  // Fastify has other types for a server with TLS, of which nothing differs here.
+  const speaksTls = (certificate ? { https: tlsOptionsOf(certificate) } : {}) as object;
   const app: App = Fastify({
     loggerInstance: parts.log,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: MOST_BODY_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
-    http: {
-      maxHeaderSize: MOST_HEADER_BYTES,
-      connectionsCheckingInterval: CONNECTION_CHECK_MS,
-      IncomingMessage: PlainUpgrades,
-    },
+    http: SERVER_OPTIONS,
+    ...speaksTls,
     routerOptions: { maxParamLength: MOST_PARAM_CHARACTERS, ignoreTrailingSlash: true },
     forceCloseConnections: true,
     // A stop that arrives while the service ends is still taken.
@@ -64,13 +69,15 @@ export function buildApp(parts: AppParts): App {
     clientErrorHandler: answerBrokenRequest,
   }).withTypeProvider<TypeBoxTypeProvider>();
 
+  boundConnections(app.server, MOST_CONNECTIONS);
+  if (certificate) followCertificate(app.server, certificate);
   // An expectation that is not known here is no reason to refuse anything, least of all a stop.
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
   app.setSerializerCompiler(() => JSON.stringify);
   for (const schema of COMPONENTS) app.addSchema(schema);
 
   void app.register(fastifyHelmet, {
-    // Plain HTTP: neither of these two may send a browser to a port that speaks no TLS.
+    // Neither of these two may send a browser to a port that speaks no TLS, or will not after the next start.
     strictTransportSecurity: false,
     contentSecurityPolicy: {
       useDefaults: false,
@@ -91,6 +98,8 @@ export function buildApp(parts: AppParts): App {
     options: {
       maxPayload: MOST_CLIENT_MESSAGE_BYTES,
       perMessageDeflate: false,
+      // The stream answers pings itself: one that sends them without reading would fill this process with pongs.
+      autoPong: false,
       handleProtocols: (protocols) => (protocols.has('vsf.v1') ? 'vsf.v1' : false),
     },
     // The stream says goodbye itself; the plugin's own way gives no code and waits for every peer.
@@ -116,7 +125,7 @@ function addRoutes(app: App, parts: AppParts): void {
     if (body === '') done(null, undefined);
     else void parseJson(request, String(body), done);
   });
-  const gate = createGate(parts.config, parts.operatorToken, parts.reviewToken ?? null);
+  const gate = createGate(parts.config, parts.tokens, parts.reviewToken ?? null);
   app.decorateRequest('caller', null);
   app.addHook('onRoute', ({ method, url }) => {
     for (const one of [method].flat()) {
@@ -134,21 +143,30 @@ function addRoutes(app: App, parts: AppParts): void {
       isHostExempt: url !== undefined && HOST_EXEMPT.includes(url),
       isPrompt: url !== undefined && isPrompt(request.method, url),
       isStream: url === '/ws',
+      // Also of one who is refused: it is written down who tried.
+      onCaller: (caller) => {
+        request.caller = caller;
+      },
       deed: `${request.method} ${url ?? 'this address'}`,
     });
   });
 
-  addPreflightRoutes(app, parts);
-  addLeaseRoutes(app, parts);
-  addStatusRoute(app, parts);
+  addAudit(app, parts);
+
+  const turns = new Turns(parts.clock);
+  app.server.on('connection', () => turns.noteArrival());
+  app.server.on('request', () => turns.noteArrival());
+  addPreflightRoutes(app, parts, turns);
+  addLeaseRoutes(app, parts, turns);
+  addStatusRoute(app, parts, turns);
   addEstopRoutes(app, parts);
   addResetRoutes(app, parts);
   addAlertmanagerRoute(app, parts);
   addNodeRoutes(app, parts);
   addSimulationRoute(app, parts);
-  addHistoryRoute(app, parts);
+  addHistoryRoute(app, parts, turns);
   const stream = addStreamRoute(app, parts);
-  addMetricsRoute(app, parts, stream);
+  addMetricsRoute(app, parts, stream, turns);
   addProbeRoutes(app, parts);
   addDocsRoutes(app);
   addDashboardRoutes(app);
@@ -165,6 +183,11 @@ function frameworkProblem(error: FastifyError, request: FastifyRequest): Problem
 /** What is no HTTP never becomes a request; a problem is written straight to its socket. */
 function answerBrokenRequest(error: ConnectionError, socket: Socket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed) return;
+  // Below HTTP there is nobody to answer: plain HTTP to a TLS port, a scanner, a client that does not trust us.
+  if (/^(ERR_SSL|ERR_TLS|EPROTO)/.test(error.code)) {
+    socket.destroy();
+    return;
+  }
   if (socket.writable && socket.bytesWritten === 0) {
     const problem = brokenRequestProblem(error);
     const body = JSON.stringify(problem);

@@ -1,21 +1,14 @@
 // Who is asking, and from where. A bearer token gives a role; bound to loopback, a caller without one is a workload on
 // this machine. Two things keep a web page in somebody's browser from being such a caller: the Host rule (against names
 // that an attacker's DNS points at 127.0.0.1) and the Origin rule. What a role may do is access.ts.
-import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
 import { type Config, isLoopbackHost, type Role } from '../config.ts';
-import { type Access, may, ROLES } from './access.ts';
+import { type Access, type Caller, may } from './access.ts';
 import { Problem } from './problem.ts';
+import type { TokenSet } from './token-set.ts';
 
-export interface Caller {
-  readonly role: Role;
-  /**
-   * Who holds a lease, and who is named in trips and resets: `local`, `anonymous`, `token:<12 hex of its SHA-256>`,
-   * `kubernetes:<user>`.
-   */
-  readonly identity: string;
-}
+export type { Caller } from './access.ts';
 
 /** Whose token it is, as a cluster says. */
 export type TokenReview =
@@ -44,6 +37,8 @@ export interface Approach {
   readonly isPrompt: boolean;
   /** A WebSocket may carry its token as a subprotocol: browsers cannot set a header there. */
   readonly isStream: boolean;
+  /** Told who it is, whether or not the role suffices. */
+  readonly onCaller?: (caller: Caller) => void;
   /** For messages: `POST /estop`. */
   readonly deed: string;
 }
@@ -55,31 +50,14 @@ const BEARER = /^bearer +([\x21-\x7e]+) *$/i;
 const BEARER_PROTOCOL = 'bearer.';
 const REVIEW_AGAIN_SECONDS = 1;
 
-const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
-
 /** The gate in front of every route. `reviewToken` judges the tokens that are not known here; `null` where nobody does. */
 export function createGate(
   { listen, auth }: Pick<Config, 'listen' | 'auth'>,
-  operatorToken: string,
+  tokens: TokenSet,
   reviewToken: ReviewToken | null,
 ): Gate {
-  const tokens: { readonly role: Role; readonly digest: Buffer }[] = [
-    { role: 'operator', digest: sha256(operatorToken) },
-    ...auth.tokens.map(({ role, sha256: hex }) => ({ role, digest: Buffer.from(hex, 'hex') })),
-  ];
   const isLocal = isLoopbackHost(listen.host);
   const hosts = new Set(listen.hosts.flatMap((host) => hostNameOf(bracketed(host)) ?? []));
-
-  /** Compares with every token, so that time tells nothing; of several rows for one token the highest role counts. */
-  function callerByToken(token: string): Caller | null {
-    const digest = sha256(token);
-    let best: Role | null = null;
-    for (const known of tokens) {
-      const isSame = known.digest.length === digest.length && timingSafeEqual(known.digest, digest);
-      if (isSame && (best === null || ROLES.indexOf(known.role) > ROLES.indexOf(best))) best = known.role;
-    }
-    return best && { role: best, identity: `token:${digest.toString('hex').slice(0, 12)}` };
-  }
 
   function callerWithoutToken(headers: IncomingHttpHeaders): Caller | null {
     if (isLocal) return isForwarded(headers) ? null : { role: 'workload', identity: 'local' };
@@ -96,7 +74,7 @@ export function createGate(
     const { headers, access, isHostExempt, isStream, deed } = approach;
     refuseForeignOrigin(headers, deed);
     const token = tokenOf(headers, isStream);
-    const own = token === null ? null : callerByToken(token);
+    const own = token === null ? null : tokens.callerOf(token);
     const review = own || token === null ? null : await reviewOf(token, approach);
     if (review?.kind === 'unanswered') refuseUnreviewed(deed);
     const isKnown = own !== null || review?.kind === 'known';
@@ -114,6 +92,7 @@ export function createGate(
       const why = isLocal ? 'a forwarded request needs a bearer token' : 'a bearer token is needed';
       throw new Problem('token-required', `Cannot ${deed}: ${why}`);
     }
+    approach.onCaller?.(caller);
     if (!may(caller.role, access)) refuseRole(caller, access, deed);
     return caller;
   };

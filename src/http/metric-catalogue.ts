@@ -200,6 +200,18 @@ export const METRICS = {
     labels: NONE,
     query: 'increase(vsf_safety_history_lost_total[1h]) > 0',
   },
+  vsf_safety_access_ok: {
+    type: 'gauge',
+    help: '0 while changed files of the certificate or the tokens cannot be used, or the audit cannot be written',
+    labels: ['part'],
+    query: 'vsf_safety_access_ok == 0',
+  },
+  vsf_safety_certificate_not_after_seconds: {
+    type: 'gauge',
+    help: 'Unix time at which the listener’s certificate expires; absent without TLS',
+    labels: NONE,
+    query: 'vsf_safety_certificate_not_after_seconds - time() < 7 * 86400',
+  },
   vsf_safety_websocket_clients: {
     type: 'gauge',
     help: 'Connected WebSocket clients',

@@ -12,7 +12,7 @@ import type { HistoryHealth } from '../history/history.ts';
 import type { NotifyStatus } from '../notify/target.ts';
 import { interlockOf } from './estop-view.ts';
 import { tellNodes } from './metrics-nodes.ts';
-import type { JournalView } from './parts.ts';
+import type { JournalView, SecurityView } from './parts.ts';
 import { type MetricsType, OPENMETRICS_TYPE, ScrapeRegistry, TEXT_TYPE } from './scrape-registry.ts';
 import { unleasedOf } from './status-view.ts';
 
@@ -60,6 +60,8 @@ export interface MetricsContext {
   readonly history: HistoryHealth | null;
   readonly gpuProcesses: readonly GpuProcess[];
   readonly notify: readonly NotifyStatus[];
+  /** `null`: nobody looks after it. */
+  readonly security: SecurityView | null;
   readonly webSocketClients: number;
   readonly process: ProcessFigures;
   readonly tally: Tally;
@@ -130,6 +132,15 @@ function tellService(out: ScrapeRegistry, state: SafetyState, context: MetricsCo
     out.tell('vsf_safety_history_ok', {}, context.history.state === 'ok' ? 1 : 0);
     out.tell('vsf_safety_history_size_bytes', {}, context.history.sizeBytes);
     out.tell('vsf_safety_history_lost_total', {}, context.history.lost);
+  }
+  if (context.security) {
+    const { certificate, tokens, audit } = context.security;
+    for (const [part, stands] of Object.entries({ certificate, tokens, audit })) {
+      if (stands) out.tell('vsf_safety_access_ok', { part }, stands.ok ? 1 : 0);
+    }
+    if (certificate) {
+      out.tell('vsf_safety_certificate_not_after_seconds', {}, Date.parse(certificate.notAfter) / 1000);
+    }
   }
   out.tell('vsf_safety_websocket_clients', {}, context.webSocketClients);
   out.tell('vsf_safety_discovery_problems', {}, finders.problems.length);

@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify';
+import type { Audit, AuditHealth } from '../audit.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import type { ClusterDetails } from '../domain/cluster.ts';
@@ -17,6 +18,7 @@ import type { Supervisor } from '../supervisor.ts';
 import type { ReviewToken } from './auth.ts';
 import type { ProblemCode } from './problem.ts';
 import type { RestoreStepSchema, SimulationStateSchema, Told } from './schemas.ts';
+import type { TokenSet } from './token-set.ts';
 
 export type ProcessGroupCheck =
   | { readonly ok: true; readonly group: ProcessGroup }
@@ -59,6 +61,47 @@ export interface ClusterPart {
   }): Promise<readonly RestoreStep[]>;
 }
 
+/** PEM. */
+export interface TlsPair {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+}
+
+/** The listener's certificate, which may be replaced while the service runs. */
+export interface ServingCertificate {
+  /** The one in use. */
+  readonly pair: TlsPair;
+  onChange(listener: (pair: TlsPair) => void): void;
+}
+
+/** How the certificate in use stands; `ok: false`: a newer one is there and cannot be used, `detail` says why. */
+export interface CertificateStatus {
+  readonly subject: string;
+  readonly notAfter: string;
+  /** Negative: it has expired. */
+  readonly expiresInSeconds: number;
+  readonly fingerprint256: string;
+  readonly loadedAt: string;
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+/** How the last look at the token files went. */
+export interface TokensStatus {
+  /** Of `auth.tokens`. */
+  readonly configured: number;
+  readonly loadedAt: string;
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+export interface SecurityView {
+  /** `null`: plain HTTP. */
+  readonly certificate: CertificateStatus | null;
+  readonly tokens: TokensStatus;
+  readonly audit: AuditHealth;
+}
+
 export type JournalView = Pick<JournalHealth, 'ok' | 'lastError' | 'sizeBytes' | 'pending'>;
 
 export interface AppParts {
@@ -69,8 +112,14 @@ export interface AppParts {
   /** Told apart from other processes and earlier starts. */
   readonly instance: string;
   readonly version: string;
-  /** Made at first start; always an operator's. */
-  readonly operatorToken: string;
+  /** Whose tokens are known; they may change while the service runs. */
+  readonly tokens: TokenSet;
+  /** How the last look at the token files and, with TLS, at the certificate went. */
+  readonly security?: () => SecurityView;
+  /** Who did what and why, for good; left out where nobody keeps it. */
+  readonly audit?: Pick<Audit, 'record'>;
+  /** The listener's certificate; left out: plain HTTP. */
+  readonly certificate?: ServingCertificate;
   /** The cluster whose workloads are stopped; left out where none is configured. */
   readonly cluster?: ClusterPart;
   /** Asks the cluster about tokens that are not known here; only with `auth.kubernetes`. */

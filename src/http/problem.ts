@@ -1,6 +1,7 @@
 // Everything that goes wrong with a request, as RFC 9457 problem details with a code that never changes. One table gives
 // each code its status and title; a message names deed, value and limit. What is wrong inside is never told outside.
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { noteForAudit } from './audit-notes.ts';
 
 /** Every code there is, with its HTTP status and what it means in general. */
 export const PROBLEMS = {
@@ -52,6 +53,7 @@ export const PROBLEMS = {
   'latch-not-written': { status: 503, title: 'The cluster’s record could not be written' },
   'lease-limit': { status: 503, title: 'No more leases can be held' },
   'too-many-clients': { status: 503, title: 'No more WebSocket clients can be served' },
+  'too-busy': { status: 503, title: 'Too many questions are being answered' },
   stalled: { status: 503, title: 'The monitor has stalled' },
   'not-ready': { status: 503, title: 'This service is not ready to protect' },
 } as const;
@@ -98,6 +100,7 @@ export class Problem extends Error {
 
 /** Sends a problem as the answer. */
 export function sendProblem(reply: FastifyReply, problem: Problem): FastifyReply {
+  noteForAudit(reply.request, { code: problem.code, detail: problem.message });
   if (problem.status === 401) reply.header('www-authenticate', 'Bearer');
   if (problem.status === 426) reply.header('upgrade', 'websocket');
   // Over the same connection the next try would reach the same process again.

@@ -265,6 +265,35 @@ export const StatusSchema = component(
       pending: Type.Integer({ description: 'Handed in and not yet answered by the disk' }),
     }),
     history: ref(HistoryStatusSchema),
+    security: Type.Optional(
+      Type.Object({
+        certificate: orNull(
+          Type.Object(
+            {
+              subject: Type.String(),
+              notAfter: timestamp('Until then clients accept it'),
+              expiresInSeconds: Type.Integer({ description: 'Negative: it has expired' }),
+              fingerprint256: Type.String(),
+              loadedAt: timestamp('Wall clock'),
+              ok: Type.Boolean({ description: 'false: the files have changed and cannot be used; the old one is' }),
+              detail: Type.String(),
+            },
+            { description: 'Of the listener; null: plain HTTP' },
+          ),
+        ),
+        tokens: Type.Object({
+          configured: Type.Integer({ description: 'Of auth.tokens' }),
+          loadedAt: timestamp('When they changed last'),
+          ok: Type.Boolean({ description: 'false: the files have changed and cannot be used; the old tokens hold' }),
+          detail: Type.String(),
+        }),
+        audit: Type.Object({
+          ok: Type.Boolean(),
+          detail: Type.String(),
+          lost: Type.Integer({ description: 'Entries that never reached the disk, since the start' }),
+        }),
+      }),
+    ),
   }),
 );
 

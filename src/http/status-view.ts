@@ -19,7 +19,7 @@ import type { NotifyStatus } from '../notify/target.ts';
 import { interlockOf, interlockOfNode } from './estop-view.ts';
 import { historyStatusOf } from './history-view.ts';
 import { leaseView } from './lease-view.ts';
-import type { JournalView } from './parts.ts';
+import type { JournalView, SecurityView } from './parts.ts';
 import type {
   ClusterStatusSchema,
   NodeStatusSchema,
@@ -47,6 +47,8 @@ export interface About {
   readonly gpuProcesses?: readonly GpuProcess[];
   /** How telling the webhooks goes; left out where none is configured. */
   readonly notify?: readonly NotifyStatus[];
+  /** How certificate, tokens and audit stand; left out where nobody looks after them. */
+  readonly security?: SecurityView;
   /** The asker may see what an exporter's error says: it may hold secrets. */
   readonly isOperator: boolean;
 }
@@ -167,6 +169,7 @@ function frameOf(
       pending: about.journal.pending,
     },
     history: historyStatusOf(about.history ?? null),
+    ...(about.security && { security: about.security }),
   };
 }
 

@@ -42,6 +42,11 @@ async function settled(supervisor: AppParts['supervisor'], clock: Clock, tripId:
   unsubscribe();
 }
 
+/** What is written down of a stop that was asked for. */
+export function stopNote({ answer }: Submitted): { readonly tripId?: string; readonly joined?: boolean } {
+  return answer.kind === 'stopping' ? { tripId: answer.tripId, joined: answer.joined } : {};
+}
+
 function reportOf(state: SafetyState, tripId: string): StopReport | undefined {
   const last = state.lastTrip?.trip;
   return state.trips.get(tripId)?.report ?? (last?.tripId === tripId ? last.report : undefined);

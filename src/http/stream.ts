@@ -23,6 +23,7 @@ const MOST_UNANSWERED_PINGS = 2;
 /** A peer that does not answer the close frame is cut off. */
 const CLOSE_GRACE_MS = 1_000;
 const GOING_AWAY = 1001;
+const POLICY_VIOLATION = 1008;
 const TRY_AGAIN_LATER = 1013;
 
 interface Frame {
@@ -33,6 +34,8 @@ interface Frame {
 
 interface Client {
   readonly socket: WebSocket;
+  /** Whether its token is still known here; `null`: it was let in by something else. */
+  readonly isKnown: (() => boolean) | null;
   sentThrough: number;
   /** The newest evaluation, waiting for the client to read on. */
   held: Frame | null;
@@ -82,7 +85,7 @@ export class Stream {
   }
 
   /** Takes a client in: `hello`, what it missed or the newest evaluation, then everything. */
-  add(socket: WebSocket, since: Since | null): void {
+  add(socket: WebSocket, since: Since | null, isKnown: Client['isKnown'] = null): void {
     if (this.#closed.signal.aborted) {
       this.#letGo(socket, GOING_AWAY, 'shutting down');
       return;
@@ -90,6 +93,7 @@ export class Stream {
     const { state } = this.#parts.supervisor;
     const client: Client = {
       socket,
+      isKnown,
       sentThrough: state.sequence,
       held: null,
       laggingSinceMs: null,
@@ -100,11 +104,21 @@ export class Stream {
     socket.on('pong', () => {
       client.unansweredPings = 0;
     });
+    socket.on('ping', (data) => {
+      if (socket.bufferedAmount <= MOST_BUFFERED_BYTES) socket.pong(data);
+    });
     const missed = since && this.#missedSince(since);
     socket.send(this.#helloText(since !== null && missed === null), { binary: false });
     const frames = missed ?? (this.#newestEvaluation ? [this.#newestEvaluation] : []);
     for (const frame of frames) this.#send(client, frame);
     client.sentThrough = Math.max(client.sentThrough, this.#ring.at(-1)?.sequence ?? 0);
+  }
+
+  /** Lets those go whose token is known no longer (1008). */
+  dropUnknown(): void {
+    for (const { socket, isKnown } of this.#clients) {
+      if (isKnown && !isKnown()) this.#letGo(socket, POLICY_VIOLATION, 'the token is not known any more');
+    }
   }
 
   /** Says goodbye to all (1001), and cuts off who does not answer within a second. */

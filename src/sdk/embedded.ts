@@ -9,6 +9,7 @@ import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 import { type Config, explainProblems, loadConfig, processEnvironment } from '../config.ts';
 import type { EventName } from '../domain/events.ts';
 import type { App } from '../http/parts.ts';
+import { TokenSet } from '../http/token-set.ts';
 import { appOf } from '../serve.ts';
 import {
   answerOf,
@@ -114,7 +115,9 @@ class EmbeddedService implements SafetyService {
     };
     const assembled = await assemble(config, { log, clock, onBroken: (error) => tellBroken(error) });
     if (assembled.kind === 'refused') throw new SafetyServiceError('embedded-refused', assembled.message);
-    const app = appOf(assembled, log);
+    const app = appOf(assembled, log, {
+      tokens: new TokenSet({ operator: assembled.operatorToken, configured: config.auth.tokens }),
+    });
     const service = new EmbeddedService(assembled, app, clock);
     tellBroken = (error) => service.#break(error);
     if (broken !== null) service.#break(broken);

@@ -2,7 +2,7 @@
 // connection of its own: one that hangs in a cut network takes none of the next with it, and where several replicas
 // stand behind one address, the next may reach another. No proxy is used and no redirect followed: nothing of this
 // service redirects, and whoever does must not get the token.
-import { open } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { type IncomingMessage, request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
@@ -22,6 +22,8 @@ export interface ServiceOptions {
   readonly url?: string | undefined;
   /** Bearer token of a `workload`; default `VSF_SAFETY_TOKEN`. Not needed on the service's own machine. */
   readonly token?: string | undefined;
+  /** PEM of the authorities that the service's certificate is trusted by, instead of the usual ones; default `VSF_SAFETY_CA_FILE`. */
+  readonly caFile?: string | undefined;
   /** A file that holds it, read anew for each request: a cluster replaces the tokens that it mounts. */
   readonly tokenFile?: string | undefined;
 }
@@ -31,11 +33,13 @@ export class HttpService implements SafetyService {
   readonly #clock: Clock;
   readonly #token: string | null;
   readonly #tokenFile: string | null;
+  readonly #caFile: string | null;
 
   /** `env` is what stands in for options that are left out. Throws a `TypeError` for what can be no address or token. */
   constructor(options: ServiceOptions, env: Readonly<Record<string, string | undefined>>, clock: Clock) {
     this.place = addressOf(options.url ?? (env['VSF_SAFETY_URL'] || DEFAULT_URL));
     this.#clock = clock;
+    this.#caFile = options.caFile ?? (env['VSF_SAFETY_CA_FILE'] || null);
     this.#tokenFile = options.token === undefined ? (options.tokenFile ?? null) : null;
     const inEnvironment = options.tokenFile === undefined ? env['VSF_SAFETY_TOKEN']?.trim() || null : null;
     this.#token = options.token ?? inEnvironment;
@@ -83,9 +87,12 @@ export class HttpService implements SafetyService {
       ...(payload !== null && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }),
       ...(token !== null && { authorization: `Bearer ${token}` }),
     };
-    const send = this.place.startsWith('https:') ? requestHttps : requestHttp;
+    const isTls = this.place.startsWith('https:');
+    const send = isTls ? requestHttps : requestHttp;
+    // Read anew each time, as tokens are: an authority is replaced under a run that lasts for weeks.
+    const ca = isTls && this.#caFile !== null ? await readFile(this.#caFile) : null;
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const outgoing = send(this.place + path, { method, headers, signal, agent: false }, resolve);
+      const outgoing = send(this.place + path, { method, headers, signal, agent: false, ...(ca && { ca }) }, resolve);
       outgoing.on('error', reject);
       outgoing.end(payload ?? undefined);
     });
@@ -138,12 +145,18 @@ async function readText(response: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-const NETWORK_ERRORS: Readonly<Record<string, string>> = {
+/** What TLS says of an authority that is not known. */
+const UNTRUSTED = 'its certificate is not trusted here: name its authority with VSF_SAFETY_CA_FILE=ca.pem';
+export const NETWORK_ERRORS: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'connection refused, nothing listens there. Is the service running? (vsf-safety serve)',
   ENOTFOUND: 'no such host',
   EAI_AGAIN: 'the host name cannot be looked up',
   ECONNRESET: 'the connection was cut',
   EHOSTUNREACH: 'no route to that host',
+  SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
+  DEPTH_ZERO_SELF_SIGNED_CERT: UNTRUSTED,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNTRUSTED,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,
 };
 
 /** Where a name has several addresses, the error is one of several errors, and has the code of them all. */

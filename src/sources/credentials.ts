@@ -165,19 +165,21 @@ type Failable<T> = ({ readonly ok: true } & T) | { readonly ok: false; readonly 
 export class RotatedFile {
   readonly #clock: Clock;
   readonly #path: string;
+  readonly #checkEveryMs: number;
   #stamp = '';
   #content: Failable<{ readonly bytes: Buffer }> | undefined;
   #checkedAtMs = -Infinity;
   /** A hung disk holds one thread, not one per question. */
   readonly #joinedCheck = joined(() => this.#check());
 
-  constructor(clock: Clock, path: string) {
+  constructor(clock: Clock, path: string, checkEveryMs: number = CHECK_EVERY_MS) {
     this.#clock = clock;
     this.#path = path;
+    this.#checkEveryMs = checkEveryMs;
   }
 
   async read(): Promise<Failable<{ readonly bytes: Buffer }>> {
-    const isRecent = this.#clock.now().elapsedMs - this.#checkedAtMs < CHECK_EVERY_MS;
+    const isRecent = this.#clock.now().elapsedMs - this.#checkedAtMs < this.#checkEveryMs;
     return this.#content && isRecent ? this.#content : this.#joinedCheck();
   }
 

@@ -138,6 +138,11 @@ const CASES: Record<string, readonly { readonly make: (series: Series) => void; 
       { make: set('vsf_safety_notify_ok', 'target="ops"', '0') },
       { make: set('vsf_safety_notify_dropped_total', 'target="ops"', 'rising') },
     ],
+    VsfSafetyCertificateExpiring: [{ make: set('vsf_safety_certificate_not_after_seconds', '', '600000') }],
+    VsfSafetyAccessFilesFailing: [
+      { make: set('vsf_safety_access_ok', 'part="certificate"', '0') },
+      { make: set('vsf_safety_access_ok', 'part="audit"', '0') },
+    ],
     VsfSafetyLimitConflict: [{ make: set('vsf_safety_limit_conflicts', 'code="cpu-critical-at-hard-stop"', '1') }],
     VsfSafetyUnprotected: [{ make: set('vsf_safety_node_unprotected', `node="${NODE}",code="waived"`, '2') }],
     VsfSafetySimulated: [{ make: set('vsf_safety_simulated', '', '1') }],

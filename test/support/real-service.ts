@@ -140,7 +140,7 @@ export async function startService(t: Test, options: ServiceOptions = {}): Promi
   });
   const endMs = performance.now() + 20_000;
   for (;;) {
-    const found = /listening at (http:\/\/[^"\s]+)/i.exec(service.output.join(''));
+    const found = /listening at (https?:\/\/[^"\s]+)/i.exec(service.output.join(''));
     if (found?.[1]) {
       service.url = found[1];
       return service;

@@ -15,6 +15,7 @@ import type { LiveWorkload, StopEntry, StopOrder } from '../../src/domain/stop.t
 import { History } from '../../src/history/history.ts';
 import { buildApp } from '../../src/http/app.ts';
 import type { App, AppParts, ClusterPart, ProcessGroupCheck } from '../../src/http/parts.ts';
+import { TokenSet } from '../../src/http/token-set.ts';
 import { Monitor } from '../../src/monitor.ts';
 import { createSimulatedRig, type SimulatedRig } from '../../src/sources/simulated.ts';
 import { type Submitted, Supervisor, type SupervisorParts } from '../../src/supervisor.ts';
@@ -99,6 +100,8 @@ export interface TestOptions {
   readonly real?: boolean;
   /** As one of a cluster's processes, which leads it. */
   readonly cluster?: ClusterPart;
+  /** What takes the audit's entries; left out: nobody does. */
+  readonly audit?: AppParts['audit'];
   /** Where a history is kept; left out: none is. */
   readonly historyFolder?: string;
   readonly verifyProcessGroup?: (asked: {
@@ -175,23 +178,22 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
     return opened;
   }
   const historySettled = (): Promise<void> => waited(clock, history?.settled());
+  const auth: Config['auth'] = {
+    tokens: (Object.entries(TOKENS) as [Role, string][]).map(([role, token]) => ({ role, sha256: sha256(token) })),
+    anonymous: 'none',
+    kubernetes: false,
+    ...options.auth,
+  };
   const parts: AppParts = {
     history,
-    config: {
-      listen: { host: '127.0.0.1', port: 0, hosts: [], ...options.listen },
-      auth: {
-        tokens: (Object.entries(TOKENS) as [Role, string][]).map(([role, token]) => ({ role, sha256: sha256(token) })),
-        anonymous: 'none',
-        kubernetes: false,
-        ...options.auth,
-      },
-    },
+    config: { listen: { host: '127.0.0.1', port: 0, hosts: [], ...options.listen }, auth },
+    tokens: new TokenSet({ operator: OWN_TOKEN, configured: auth.tokens }),
+    ...(options.audit && { audit: options.audit }),
     supervisor,
     monitor,
     clock,
     instance: settings.instance,
     version: '0.0.0-test',
-    operatorToken: OWN_TOKEN,
     ...(options.cluster && { cluster: options.cluster }),
     journalHealth: () => ({ ok: disk.mode === 'works', lastError: null, sizeBytes: 0, pending: 0 }),
     verifyProcessGroup:

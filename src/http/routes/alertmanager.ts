@@ -3,10 +3,11 @@
 // is answered 200, or Alertmanager would send it again and again.
 import type { FastifyRequest } from 'fastify';
 import Type from 'typebox';
+import { noteForAudit } from '../audit-notes.ts';
 import { callerOf } from '../callers.ts';
 import type { App, AppParts } from '../parts.ts';
 import { json } from '../schemas.ts';
-import { answerStop } from '../stop-answer.ts';
+import { answerStop, stopNote } from '../stop-answer.ts';
 import { stopped } from './estop.ts';
 
 /** A webhook grows with the group of its alerts, of which there may be thousands. */
@@ -59,6 +60,7 @@ function addRoute(app: App, parts: AppParts): void {
       const { lastResetWallMs } = supervisor.state;
       const names = stoppingAlerts(request.body, lastResetWallMs);
       if (names.length === 0) {
+        noteForAudit(request, { isNothing: true });
         const since =
           lastResetWallMs === null
             ? ''
@@ -75,6 +77,7 @@ function addRoute(app: App, parts: AppParts): void {
         reason: `Alertmanager: ${told}${more}`,
         by: `alertmanager (${identity})`,
       });
+      noteForAudit(request, { ...stopNote(submitted), reason: `Alertmanager: ${told}${more}` });
       reply.code(202);
       return answerStop(parts, submitted, null);
     },

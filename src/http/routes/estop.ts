@@ -4,6 +4,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import Type from 'typebox';
 import { may } from '../access.ts';
+import { noteForAudit } from '../audit-notes.ts';
 import { refuseRole } from '../auth.ts';
 import { callerOf } from '../callers.ts';
 import { estopView } from '../estop-view.ts';
@@ -11,7 +12,7 @@ import type { App, AppParts } from '../parts.ts';
 import { refusal } from '../refusal.ts';
 import { DrillAnswerSchema, EstopSchema, json, ref, StopAnswerSchema } from '../schemas.ts';
 import { NodesSchema } from '../start-request.ts';
-import { answerStop } from '../stop-answer.ts';
+import { answerStop, stopNote } from '../stop-answer.ts';
 import { EVERYTHING, readStopBody, type StopAsked } from '../stop-body.ts';
 
 const MOST_WAIT_SECONDS = 60;
@@ -81,12 +82,14 @@ export function addEstopRoutes(app: App, parts: AppParts): void {
     const { identity: by } = callerOf(request);
     const reason = reasonOf(asked, by);
     const submitted = supervisor.submit({ kind: 'stop-requested', nodes: asked.nodes, cause: 'manual', reason, by });
+    noteForAudit(request, { ...stopNote(submitted), reason, ...(asked.nodes && { nodes: asked.nodes }) });
     const hold = { ms: waitOf(request.query) * 1000, until: closing.signal };
     return reply.code(202).send(await answerStop(parts, submitted, hold));
   }
 
   async function drill(request: FastifyRequest, reply: FastifyReply, { nodes }: StopAsked): Promise<unknown> {
     const caller = callerOf(request);
+    noteForAudit(request, { deed: 'drill', ...(nodes && { nodes }) });
     if (!may(caller.role, 'operator')) refuseRole(caller, 'operator', 'run a drill');
     const { answer } = supervisor.submit({ kind: 'drill-requested', nodes, by: caller.identity });
     if (answer.kind !== 'drilling') throw refusal(answer, 'run a drill');

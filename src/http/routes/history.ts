@@ -6,6 +6,7 @@ import { Problem, shown } from '../problem.ts';
 import { refusal } from '../refusal.ts';
 import { HistorySchema, json, problems, ref } from '../schemas.ts';
 import { NodeNameSchema } from '../start-request.ts';
+import type { Turns } from '../turns.ts';
 
 const TIME_RULE =
   'a time such as 2026-01-31T12:00:00Z, ms since 1970, or before now such as -90s, -30m, -1h or -2d, or now';
@@ -24,7 +25,7 @@ const QuerySchema = Type.Object(
   { additionalProperties: false },
 );
 
-export function addHistoryRoute(app: App, parts: AppParts): void {
+export function addHistoryRoute(app: App, parts: AppParts, turns: Turns): void {
   const { supervisor, clock, history = null } = parts;
   app.get('/history', {
     schema: {
@@ -39,6 +40,7 @@ export function addHistoryRoute(app: App, parts: AppParts): void {
         503: problems('None is kept, or the disk does not give it'),
       },
     },
+    preHandler: turns.place('read'),
     async handler(request, reply) {
       if (!history) {
         throw new Problem(

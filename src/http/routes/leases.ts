@@ -17,6 +17,7 @@ import { Problem, shown } from '../problem.ts';
 import { refusal } from '../refusal.ts';
 import { json, LeaseAnswerSchema, problems, RefusedLeaseSchema, ref, retryAfter } from '../schemas.ts';
 import { IntensitySchema, prepareBody, startFields, startOfBody } from '../start-request.ts';
+import type { Turns } from '../turns.ts';
 import { refuse } from './preflight.ts';
 
 /** A disk that takes longer than this is a disk that cannot be relied on. */
@@ -63,7 +64,7 @@ const unsafe = {
   headers: retryAfter,
 };
 
-export function addLeaseRoutes(app: App, parts: AppParts): void {
+export function addLeaseRoutes(app: App, parts: AppParts, turns: Turns): void {
   const { monitor, supervisor, clock } = parts;
   /** Grants that are being written, so that a repeated request waits for the same writing. */
   const writing = new Map<string, Promise<boolean>>();
@@ -82,6 +83,7 @@ export function addLeaseRoutes(app: App, parts: AppParts): void {
       },
     },
     preValidation: prepareBody,
+    preHandler: turns.place('start'),
     async handler(request, reply) {
       const { body } = request;
       const { identity } = callerOf(request);
@@ -90,6 +92,7 @@ export function addLeaseRoutes(app: App, parts: AppParts): void {
       const processGroup = await pinProcessGroup(parts, body, identity);
       const asked = leaseRequestOf(body, id, processGroup);
       const reports = await monitor.observeNow(asked.nodes);
+      await turns.next();
       const submitted = supervisor.submit({ kind: 'lease-asked', request: asked, identity, reports });
       const given = submitted.answer;
       if (given.kind === 'judged') {

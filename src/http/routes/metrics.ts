@@ -4,9 +4,11 @@ import { metricsText, negotiateMetrics, Tally } from '../metrics.ts';
 import type { App, AppParts } from '../parts.ts';
 import { leadershipOf } from '../status-view.ts';
 import type { Stream } from '../stream.ts';
+import type { Turns } from '../turns.ts';
 
-export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 'clientCount'>): void {
-  const { supervisor, monitor, clock, version, journalHealth, history, gpuProcesses, notify, cluster } = parts;
+export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 'clientCount'>, turns: Turns): void {
+  const { supervisor, monitor, clock, version, journalHealth, history, gpuProcesses, notify, cluster, security } =
+    parts;
   const tally = new Tally();
   const startedAtSeconds = Math.round(clock.now().wallMs / 1000 - process.uptime());
   const unsubscribe = supervisor.subscribe((message) => tally.count(message));
@@ -25,7 +27,9 @@ export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 
         },
       },
     },
+    preHandler: turns.place('read'),
     async handler(request, reply) {
+      await turns.next();
       const type = negotiateMetrics(request.headers.accept);
       const { state } = supervisor;
       const { user, system } = process.cpuUsage();
@@ -46,6 +50,7 @@ export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 
           residentBytes: process.memoryUsage.rss(),
         },
         tally,
+        security: security?.() ?? null,
         missingRights: cluster?.facts().missingRights.length ?? null,
         pause: () => clock.sleep(0),
       };

@@ -1,5 +1,6 @@
 // An operator's word that a card, or a whole node, is gone for good.
 import Type from 'typebox';
+import { noteForAudit } from '../audit-notes.ts';
 import { callerOf } from '../callers.ts';
 import type { App, AppParts } from '../parts.ts';
 import { shown } from '../problem.ts';
@@ -35,6 +36,7 @@ export function addNodeRoutes(app: App, { supervisor }: AppParts): void {
       const { node } = request.params;
       const { gpu = null, reason } = request.body;
       const { identity: by } = callerOf(request);
+      noteForAudit(request, { nodes: [node], reason, ...(gpu !== null && { gpu }) });
       const deed = gpu === null ? `forget node ${shown(node)}` : `forget GPU ${shown(gpu)} of ${shown(node)}`;
       const { answer } = supervisor.submit({ kind: 'forget-requested', node, gpu, reason, by });
       if (answer.kind !== 'forgotten') throw refusal(answer, deed);

@@ -8,6 +8,7 @@ import { wholeSeconds } from '../problem.ts';
 import { refusal } from '../refusal.ts';
 import { json, ref, retryAfter, SafetyResultSchema } from '../schemas.ts';
 import { prepareBody, StartBodySchema, StartQuerySchema, startOfBody, startOfQuery } from '../start-request.ts';
+import type { Turns } from '../turns.ts';
 
 const Result = ref(SafetyResultSchema);
 const verdicts = {
@@ -25,11 +26,12 @@ interface PreflightReply {
   header(name: string, value: string): unknown;
 }
 
-export function addPreflightRoutes(app: App, parts: AppParts): void {
+export function addPreflightRoutes(app: App, parts: AppParts, turns: Turns): void {
   const { monitor, supervisor } = parts;
 
   async function judge(request: StartRequest, reply: PreflightReply): Promise<SafetyResult> {
     const reports = await monitor.observeNow(request.nodes);
+    await turns.next();
     const { answer } = supervisor.submit({ kind: 'preflight-asked', request, reports });
     if (answer.kind !== 'judged') throw refusal(answer, 'judge a preflight');
     reply.code(answer.result.safe && !answer.isTripped ? 200 : refuse(reply, answer, supervisor.state));
@@ -44,6 +46,7 @@ export function addPreflightRoutes(app: App, parts: AppParts): void {
       querystring: StartQuerySchema,
       response: verdicts,
     },
+    preHandler: turns.place('start'),
     handler: (request, reply) => judge(startOfQuery(request.query), reply),
   });
 
@@ -56,6 +59,7 @@ export function addPreflightRoutes(app: App, parts: AppParts): void {
       response: verdicts,
     },
     preValidation: prepareBody,
+    preHandler: turns.place('start'),
     handler: (request, reply) => judge(startOfBody(request.body), reply),
   });
 }

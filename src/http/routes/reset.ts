@@ -5,6 +5,7 @@ import Type from 'typebox';
 import { TIMED_OUT, withDeadline } from '../../clock.ts';
 import type { Answer } from '../../domain/events.ts';
 import { InvariantBroken } from '../../domain/invariant.ts';
+import { noteForAudit } from '../audit-notes.ts';
 import { callerOf } from '../callers.ts';
 import type { App, AppParts, ClusterPart } from '../parts.ts';
 import { Problem, shown } from '../problem.ts';
@@ -54,6 +55,7 @@ export function addResetRoutes(app: App, parts: AppParts): void {
     },
     async handler(request) {
       const { tripId, reason, acknowledgeUnverified = false } = request.body;
+      noteForAudit(request, { tripId, reason, ...(acknowledgeUnverified && { detail: 'acknowledged as unverified' }) });
       const { identity: by } = callerOf(request);
       const deed = `reset trip ${shown(tripId)}`;
       if (cluster) refuseUnlessLeader(parts, deed);
@@ -86,6 +88,7 @@ export function addResetRoutes(app: App, parts: AppParts): void {
     },
     async handler(request) {
       const { tripId, dryRun = false } = request.body;
+      noteForAudit(request, { tripId, dryRun });
       const { identity: by } = callerOf(request);
       const deed = `restore what trip ${shown(tripId)} stopped`;
       if (!cluster) throw new Problem('no-cluster', `Cannot ${deed}: Kubernetes is not configured`);

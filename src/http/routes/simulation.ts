@@ -1,5 +1,6 @@
 // Load, air and faults of the simulated rig, for drills and demos. The rig itself says what it takes.
 import Type from 'typebox';
+import { noteForAudit } from '../audit-notes.ts';
 import type { App, AppParts } from '../parts.ts';
 import { Problem } from '../problem.ts';
 import { FaultSchema, json, problems, ref, SimulationStateSchema } from '../schemas.ts';
@@ -34,6 +35,7 @@ export function addSimulationRoute(app: App, { simulation }: AppParts): void {
           'Cannot change the simulation: the source must be "simulated", here it is real hardware',
         );
       }
+      noteForAudit(request, { detail: JSON.stringify(request.body ?? {}) });
       const applied = simulation.apply(request.body ?? {});
       if (!applied.ok) throw new Problem('simulation-invalid', applied.problem);
       return reply.code(200).send(applied.state);

@@ -7,6 +7,7 @@ import { refusal } from '../refusal.ts';
 import { json, ref, StatusSchema } from '../schemas.ts';
 import { nodesOfQuery } from '../start-request.ts';
 import { statusText } from '../status-view.ts';
+import type { Turns } from '../turns.ts';
 
 const QuerySchema = Type.Object(
   {
@@ -19,8 +20,9 @@ const QuerySchema = Type.Object(
   { additionalProperties: false },
 );
 
-export function addStatusRoute(app: App, parts: AppParts): void {
-  const { supervisor, monitor, clock, version, journalHealth, history, gpuProcesses, notify, cluster } = parts;
+export function addStatusRoute(app: App, parts: AppParts, turns: Turns): void {
+  const { supervisor, monitor, clock, version, journalHealth, history, gpuProcesses, notify, cluster, security } =
+    parts;
   app.get('/status', {
     schema: {
       operationId: 'readStatus',
@@ -29,7 +31,9 @@ export function addStatusRoute(app: App, parts: AppParts): void {
       querystring: QuerySchema,
       response: { 200: json(ref(StatusSchema), 'All of it') },
     },
+    preHandler: turns.place('read'),
     async handler(request, reply) {
+      await turns.next();
       const nodes = nodesOfQuery(request.query.node);
       const { state } = supervisor;
       const unknown = nodes?.filter((node) => !isKnownNode(state, node)) ?? [];
@@ -46,6 +50,7 @@ export function addStatusRoute(app: App, parts: AppParts): void {
         ...(gpuProcesses && { gpuProcesses: gpuProcesses() }),
         ...(cluster && { cluster: cluster.facts() }),
         ...(notify && { notify: notify() }),
+        ...(security && { security: security() }),
       };
       const text = await statusText(state, clock.now(), about, nodes, () => clock.sleep(0));
       // Text is passed on as it is.

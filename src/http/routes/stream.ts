@@ -16,7 +16,11 @@ const QuerySchema = Type.Object(
 export function addStreamRoute(app: App, parts: AppParts): Stream {
   const stream = new Stream(parts);
   stream.start();
-  app.addHook('preClose', async () => stream.close());
+  const unsubscribe = parts.tokens.onChange(() => stream.dropUnknown());
+  app.addHook('preClose', async () => {
+    unsubscribe();
+    stream.close();
+  });
 
   app.route({
     method: 'GET',
@@ -54,7 +58,9 @@ export function addStreamRoute(app: App, parts: AppParts): Stream {
       throw new Error('a plain request got past the handshake');
     },
     wsHandler(socket, request) {
-      stream.add(socket, sinceOf(request.query));
+      const { caller } = request;
+      const isOwn = caller !== null && parts.tokens.stillKnows(caller);
+      stream.add(socket, sinceOf(request.query), isOwn ? () => parts.tokens.stillKnows(caller) : null);
     },
   });
   return stream;

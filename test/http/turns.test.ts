@@ -1,0 +1,89 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { connect } from 'node:net';
+import t, { type Test } from 'tap';
+import { boundConnections } from '../../src/http/listener.ts';
+import { bearer, startApp, TOKENS } from '../support/test-app.ts';
+
+t.test('Turns lets a stop and a renewal through between two long answers, however many are asked', async (t) => {
+  const { ask } = await startApp(t, { nodes: 20 });
+  const lease = await ask({ method: 'POST', url: '/leases', payload: { workload: 'train' } });
+  let answered = 0;
+  const flood = Array.from({ length: 200 }, async () => {
+    const answer = await ask({ url: '/status' });
+    if (answer.statusCode === 200) answered += 1;
+    return answer;
+  });
+  const renewal = await ask({ method: 'PUT', url: `/leases/${lease.json().lease.id}`, payload: {} });
+  t.equal(renewal.statusCode, 200);
+  const stop = await ask({ method: 'POST', url: '/estop' });
+  t.equal(stop.statusCode, 202);
+  t.ok(answered < 32, `both were answered after ${answered} of 64 answers`);
+  const answers = await Promise.all(flood);
+  t.equal(answered, 64);
+  const refused = answers.filter(({ statusCode }) => statusCode !== 200);
+  for (const answer of refused) t.match(answer, { statusCode: 503, headers: { 'retry-after': '1' } });
+  t.equal((await ask({ url: '/status' })).statusCode, 200, 'whoever has been answered holds no place');
+});
+
+t.test('Turns refuses one client without another, and never an operator', async (t) => {
+  const { ask } = await startApp(t);
+  const viewers = Array.from({ length: 100 }, () => ask({ url: '/status', headers: bearer(TOKENS.viewer) }));
+  const other = ask({ url: '/status', headers: bearer(TOKENS.workload) });
+  const operators = Array.from({ length: 100 }, () => ask({ url: '/status', headers: bearer(TOKENS.operator) }));
+  t.equal((await Promise.all(viewers)).filter(({ statusCode }) => statusCode === 200).length, 64);
+  t.equal((await other).statusCode, 200);
+  for (const { statusCode } of await Promise.all(operators)) t.equal(statusCode, 200);
+});
+
+/** A server of two connections at most. */
+async function smallServer(t: Test): Promise<{ dial: () => Promise<Socket>; held: () => number }> {
+  let held = 0;
+  const server = createServer((request, response) => {
+    if (request.url === '/hold') held += 1;
+    else response.end('ok');
+  });
+  boundConnections(server, 2);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const dial = async (): Promise<Socket> => {
+    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+    socket.on('error', () => undefined);
+    t.teardown(() => socket.destroy());
+    await once(socket, 'connect');
+    return socket;
+  };
+  return { dial, held: () => held };
+}
+
+const GET = (path: string): string => `GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`;
+
+t.test('boundConnections() closes the longest idle one for a new one, and answers the new one', async (t) => {
+  const { dial } = await smallServer(t);
+  const first = await dial();
+  const second = await dial();
+  second.write(GET('/'));
+  await once(second, 'data');
+  const gone = once(first, 'close');
+  const third = await dial();
+  await gone;
+  third.write(GET('/'));
+  t.match(String((await once(third, 'data'))[0]), /200 OK/);
+  second.write(GET('/'));
+  t.match(String((await once(second, 'data'))[0]), /200 OK/, 'the other one is still there');
+});
+
+t.test('boundConnections() closes the new one where all are busy', async (t) => {
+  const { dial, held } = await smallServer(t);
+  const busy = [await dial(), await dial()];
+  for (const socket of busy) socket.write(GET('/hold'));
+  while (held() < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+  const late = await dial();
+  await once(late, 'close');
+  for (const socket of busy) t.notOk(socket.destroyed);
+});
