@@ -11,6 +11,7 @@ import { TokenSet } from './http/token-set.ts';
 import { openCertificate } from './serve-certificate.ts';
 import { type TokenParts, TokenRotation } from './serve-tokens.ts';
 import { readOperatorToken } from './state-folder.ts';
+import type { Supervisor } from './supervisor.ts';
 import { VERSION } from './version.ts';
 
 export interface Serving {
@@ -22,6 +23,7 @@ export interface Serving {
   readonly tokenFile: string;
   /** Reads tokens and certificate again now. Never rejects. */
   reload(): Promise<void>;
+  readonly supervisor: Supervisor;
   close(): Promise<void>;
 }
 
@@ -132,6 +134,7 @@ export async function serve(config: Config, options: ServeOptions): Promise<Serv
       reload: async () => {
         await Promise.all([rotation.reload(), certificate?.look(onRenewed)]);
       },
+      supervisor: assembled.supervisor,
       close,
     };
   } catch (error) {

@@ -56,7 +56,19 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   // The page takes the service's types, so that both speak of the same fields; see below.
   dashboard: ['domain', 'http'],
   http: ['domain', 'clock', 'config', 'supervisor', 'monitor', 'journal', 'history', 'notify', 'version', 'audit'],
-  serve: ['assemble', 'http', 'config', 'actuators', 'version', 'clock', 'audit', 'sources', 'state-folder'],
+  serve: [
+    'assemble',
+    'http',
+    'config',
+    'actuators',
+    'supervisor',
+    'version',
+    'clock',
+    'audit',
+    'sources',
+    'state-folder',
+  ],
+  'service-manager': ['domain', 'config', 'supervisor'],
   sdk: ['domain', 'clock', 'config', 'assemble', 'serve', 'http'],
   cli: [
     'run',
@@ -71,6 +83,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     'state-folder',
     'version',
     'audit',
+    'service-manager',
   ],
 };
 /** Started by node itself, or imported by other packages. */

@@ -2,6 +2,7 @@
 // to talk to it; everywhere else it writes JSON lines alone.
 import closeWithGrace from 'close-with-grace';
 import { createLogger, serve } from '../serve.ts';
+import { ServiceManager } from '../service-manager.ts';
 import { type Command, CommandFailed, type Io, readArguments } from './io.ts';
 import { paintFor, writeLines } from './layout.ts';
 import { environmentHelp, type Loaded, loadFor } from './load.ts';
@@ -64,6 +65,8 @@ export const command: Command = {
       },
     });
     if (serving.kind === 'refused') throw new CommandFailed(serving.message, serving.exitCode);
+    const manager = ServiceManager.from(io.env, process.pid, log);
+    manager?.watch(serving.supervisor);
     const grace = closeWithGrace(
       {
         delay: SHUTDOWN_MS,
@@ -75,6 +78,7 @@ export const command: Command = {
       async ({ signal, err }) => {
         if (err) log.fatal({ err }, 'Ends after an error that nobody caught');
         else log.info(`Ends${signal ? ` on ${signal}` : ''}; the interlock is kept in ${config.stateDir}`);
+        manager?.ending();
         await serving.close();
         // Thrown for the exit code: whoever restarts the service must see that it did not end by itself.
         if (broken !== null) throw broken;
