@@ -36,6 +36,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'stop expecting a card that was taken out',
     load: () => import('./forget.ts'),
   },
+  'stop-orphans': {
+    usage: 'stop-orphans',
+    summary: 'stop what a dead service had given leases to',
+    load: () => import('./stop-orphans.ts'),
+  },
   explain: {
     usage: 'explain URL|FILE|DIR',
     summary: 'what is read from an exporter, an nvidia-smi output or a sysfs tree',

@@ -10,6 +10,7 @@ const NAMES = [
   'reset',
   'restore',
   'forget',
+  'stop-orphans',
   'config',
   'watch',
   'explain',
