@@ -43,9 +43,15 @@ const LARGEST_FILE_BYTES = 2 ** 20;
 /** Never rejects. May hang with a hung disk or login plugin: the caller has the deadline. */
 export async function loadConnection({ kubeconfig, root = '' }: CredentialPlace): Promise<ConnectionAnswer> {
   const from = kubeconfig === null ? "the pod's service account" : `kubeconfig ${kubeconfig}`;
+  let KubeConfig: typeof import('./kube-config.ts').KubeConfig;
   try {
-    // Loaded only where there is a cluster: it costs 0.2 s and 35 MB.
-    const { KubeConfig } = await import('./kube-config.ts');
+    // Loaded only where there is a cluster: it costs 0.2 s and 35 MB. A library that does not load on this Node, or is not
+    // there, is a cluster that cannot be reached, and never no cluster.
+    ({ KubeConfig } = await import('./kube-config.ts'));
+  } catch (error) {
+    return { ok: false, detail: `Cannot load the Kubernetes client: ${textOf(error)}` };
+  }
+  try {
     const config = new KubeConfig();
     if (kubeconfig === null) {
       config.loadFromCluster(root);
@@ -55,10 +61,11 @@ export async function loadConnection({ kubeconfig, root = '' }: CredentialPlace)
     }
     return { ok: true, connection: await connectionOf(config) };
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    return { ok: false, detail: `Cannot read ${from}: ${why.slice(0, 300)}` };
+    return { ok: false, detail: `Cannot read ${from}: ${textOf(error)}` };
   }
 }
+
+const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error)).slice(0, 300);
 
 async function connectionOf(config: KubeConfig): Promise<KubeConnection> {
   const cluster = config.getCurrentCluster();

@@ -30,6 +30,8 @@ export interface ServiceOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Put before the command: `unshare -m sh -c …`. */
   readonly wrap?: readonly string[];
+  /** Default: the project's folder. */
+  readonly cwd?: string;
 }
 
 /** A folder that is gone after the test. */
@@ -129,7 +131,7 @@ export async function startService(t: Test, options: ServiceOptions = {}): Promi
   const program = options.program ?? [process.execPath, '--enable-source-maps', MAIN, 'serve'];
   const [command = '', ...rest] = [...(options.wrap ?? []), ...program, ...args];
   const child = spawn(command, rest, {
-    cwd: ROOT,
+    cwd: options.cwd ?? ROOT,
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
