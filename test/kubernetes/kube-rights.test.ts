@@ -31,8 +31,8 @@ const own = (verb: string, group: string, resource: string, name?: string): Righ
 
 /** Every right that the emergency stop and what surrounds it use. */
 const NEEDED: readonly Right[] = [
-  ...['get', 'list', 'watch', 'delete'].map((verb) => pods(verb)),
-  ...['get', 'list', 'watch'].map((verb) => whole(verb, '', 'nodes')),
+  ...['get', 'list', 'delete'].map((verb) => pods(verb)),
+  whole('list', '', 'nodes'),
   ...['deployments', 'replicasets', 'statefulsets'].flatMap((kind) => [
     whole('get', 'apps', kind),
     whole('list', 'apps', kind),
@@ -53,9 +53,9 @@ const NEEDED: readonly Right[] = [
     armable(verb, 'validatingwebhookconfigurations', 'vsf-estop'),
     armable(verb, 'validatingadmissionpolicybindings', 'vsf-estop'),
   ]),
-  whole('create', '', 'events'),
+  own('create', '', 'events'),
   own('create', '', 'configmaps'),
-  ...['get', 'update', 'patch'].flatMap((verb) => [
+  ...['get', 'update'].flatMap((verb) => [
     own(verb, '', 'configmaps', 'vsf-estop'),
     own(verb, '', 'configmaps', 'vsf-estop-restore'),
     own(verb, '', 'configmaps', 'vsf-leases'),
@@ -70,6 +70,11 @@ const NEEDED: readonly Right[] = [
 /** What the service may never do, whoever asks for it. */
 const NEVER: readonly Right[] = [
   pods('deletecollection'),
+  pods('watch'),
+  whole('watch', '', 'nodes'),
+  whole('get', '', 'nodes'),
+  { ...own('create', '', 'events'), namespace: 'default' },
+  own('patch', '', 'configmaps', 'vsf-estop'),
   pods('create', 'default'),
   { ...pods('create'), subresource: 'eviction' },
   { ...pods('create'), subresource: 'exec' },

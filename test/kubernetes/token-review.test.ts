@@ -1,6 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { systemClock } from '../../src/clock.ts';
 import type { ReviewToken } from '../../src/http/auth.ts';
 import type { KubeAnswer, KubeApi, KubeObject } from '../../src/kubernetes/kube-api.ts';
@@ -338,7 +336,8 @@ t.test('review() on a real control plane', { timeout: 240_000, skip: lacksContro
   // What the HTTP layer takes is what this gives.
   const reviewToken: ReviewToken = (token, pace) => reviewer.review(token, pace);
 
-  await applyDocumentedRoles(t, (file) => plane.apply(file));
+  // As docs/kubernetes.md tells people.
+  await plane.apply('helm/rbac/caller-roles.yaml');
   for (const name of ['viewer', 'workload', 'operator']) {
     await plane.must('POST', '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings', {
       metadata: { name: `test-${name}` },
@@ -390,14 +389,3 @@ t.test('review() on a real control plane', { timeout: 240_000, skip: lacksContro
   t.match(await reviewToken(before, 'thorough'), { kind: 'unanswered' });
   t.match(await reviewToken(before, 'prompt'), { role: 'workload' }, 'a confirmed role may stop without the cluster');
 });
-
-/** The ClusterRoles that docs/kubernetes.md tells people to make. */
-async function applyDocumentedRoles(t: Test, apply: (file: string) => Promise<readonly string[]>): Promise<void> {
-  const page = await readFile('docs/kubernetes.md', 'utf8');
-  const yaml = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)]
-    .map(([, text = '']) => text)
-    .find((text) => /nonResourceURLs/.test(text));
-  const file = join(t.testdir(), 'roles.yaml');
-  await writeFile(file, yaml ?? '');
-  await apply(file);
-}
