@@ -1,6 +1,6 @@
 // A real Kubernetes control plane on loopback: etcd, kube-apiserver and kube-controller-manager from KUBEBUILDER_ASSETS,
-// without a kubelet (fake-kubelet.ts) or a scheduler. The service's own token has exactly the rights of helm/rbac, so
-// that a right that is missing there shows in a test. Which flags a version takes is read from its own help: nothing
+// without a kubelet (fake-kubelet.ts) or a scheduler. The service's own token has exactly the rights of helm/rbac, or of
+// what a test applies instead, so that a right that is missing there shows in a test. Which flags a version takes is read from its own help: nothing
 // here asks for a version.
 import { execFile } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
@@ -71,6 +71,12 @@ export interface ControlPlane {
   must(method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<AnyObject>;
   /** Creates or replaces every object of a YAML file; gives `Kind name` of those whose kind this server does not serve. */
   apply(file: string): Promise<readonly string[]>;
+  /** `apply` of objects. */
+  applyObjects(objects: readonly AnyObject[]): Promise<readonly string[]>;
+  /** Whether an object is not there. Throws where its kind is not served. */
+  lacks(object: AnyObject): Promise<boolean>;
+  /** A token of a service account that is there, as a pod of its would have. */
+  tokenOf(namespace: string, account: string): Promise<string>;
   /** A node that is Ready and takes everything. */
   addNode(name: string, labels?: Readonly<Record<string, string>>): Promise<void>;
   setNodeReady(name: string, isReady: boolean): Promise<void>;
@@ -80,14 +86,21 @@ export interface ControlPlane {
   close(): Promise<void>;
 }
 
-/** Starts a control plane of its own for `t`. Call it only where {@link lacksControlPlane} is `false`. */
-export async function startControlPlane(t?: Test): Promise<ControlPlane> {
+/**
+ * Starts a control plane of its own for `t`. Call it only where {@link lacksControlPlane} is `false`. With `rights: 'none'`
+ * the service's account may do nothing yet.
+ */
+export async function startControlPlane(
+  t?: Test,
+  { rights = 'files' }: { readonly rights?: 'files' | 'none' } = {},
+): Promise<ControlPlane> {
   if (lacksControlPlane) throw new Error(`Cannot start a control plane: ${lacksControlPlane}`);
   const folder = await mkdtemp(join(await realpath(tmpdir()), 'vsf-safety-plane-'));
   const plane = new RealControlPlane(folder, await quietPort());
   t?.teardown(() => plane.close());
   try {
     await plane.start();
+    if (rights === 'files') await plane.apply(RIGHTS_FILE);
   } catch (error) {
     await plane.close();
     throw error;
@@ -153,7 +166,6 @@ class RealControlPlane implements ControlPlane {
     await this.apiserver.start();
     await this.#startManager();
     await this.must('POST', '/api/v1/namespaces', { metadata: { name: NAMESPACE } });
-    await this.apply(RIGHTS_FILE);
     // Its controllers run: one of them has made the new namespace's account.
     await this.#until('kube-controller-manager', async () => {
       const account = await this.ask('GET', `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/default`);
@@ -229,9 +241,13 @@ class RealControlPlane implements ControlPlane {
   }
 
   async apply(file: string): Promise<readonly string[]> {
+    const documents = parseAllDocuments(await readFile(file, 'utf8'));
+    return this.applyObjects(documents.map((document) => document.toJS()));
+  }
+
+  async applyObjects(objects: readonly AnyObject[]): Promise<readonly string[]> {
     const unserved: string[] = [];
-    for (const document of parseAllDocuments(await readFile(file, 'utf8'))) {
-      const object = document.toJS() as AnyObject;
+    for (const object of objects) {
       const collection = await this.#collectionOf(object);
       if (collection === null) {
         unserved.push(`${object.kind} ${object.metadata.name}`);
@@ -247,6 +263,17 @@ class RealControlPlane implements ControlPlane {
       }
     }
     return unserved;
+  }
+
+  async lacks(object: AnyObject): Promise<boolean> {
+    const collection = await this.#collectionOf(object);
+    if (collection === null) throw new Error(`${object.apiVersion} ${object.kind} is not served`);
+    return (await this.ask('GET', `${collection}/${object.metadata.name}`)).status === 404;
+  }
+
+  async tokenOf(namespace: string, account: string): Promise<string> {
+    const path = `/api/v1/namespaces/${namespace}/serviceaccounts/${account}/token`;
+    return (await this.must('POST', path, { spec: { expirationSeconds: 3600 } })).status.token;
   }
 
   async #collectionOf({ apiVersion, kind, metadata }: AnyObject): Promise<string | null> {
