@@ -7,8 +7,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { cpuTimes, intelSocket, memory } from '../fixtures/node-exporter.ts';
-import { deployment, MARK, NODE, startClusterRig, template, untilReady } from '../support/cluster-rig.ts';
-import { type AnyObject, lacksControlPlane } from '../support/control-plane.ts';
+import { deployment, lacksCluster, MARK, NODE, startClusterRig, template, untilReady } from '../support/cluster-rig.ts';
+import type { AnyObject } from '../support/control-plane.ts';
 import {
   freshFolder,
   isGroupAlive,
@@ -29,7 +29,7 @@ const pinned = (name: string, replicas: number, node: string): object => {
   return { spec: { replicas, selector: { matchLabels: { app: name } }, template: template(labels, on(node)) } };
 };
 const barePod = (labels: object, node: string): object => ({ ...template({}, on(node)), metadata: { labels } });
-const RIGHTS = '/apis/rbac.authorization.k8s.io/v1/clusterroles/vsf-safety';
+const RIGHTS = '/apis/rbac.authorization.k8s.io/v1/clusterroles/vsf-safety-workloads';
 const WEBHOOKS = '/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations';
 
 /** Somebody's rule that lets nobody delete a pod with the label `keep`. */
@@ -49,7 +49,7 @@ const KEEPING = {
   ],
 };
 
-t.test('faults around the stop of a cluster', { skip: lacksControlPlane, timeout: 890_000 }, async (t) => {
+t.test('faults around the stop of a cluster', { skip: lacksCluster, timeout: 890_000 }, async (t) => {
   const rig = await startClusterRig(t, [NODE, OTHER]);
   const machine = { celsius: 45 };
   const exporter = await standInExporter(t, (request, response) => says(machineAt(machine.celsius))(request, response));

@@ -1,8 +1,7 @@
 // A stop of so many pods that lists come in pages. How many is STOP_TEST_PODS, 1,200 unless it is set: three pages,
 // in a time that a test may take.
 import t from 'tap';
-import { MARK, startClusterRig, template, untilReady } from '../support/cluster-rig.ts';
-import { lacksControlPlane } from '../support/control-plane.ts';
+import { lacksCluster, MARK, startClusterRig, template, untilReady } from '../support/cluster-rig.ts';
 
 t.setTimeout(1_800_000);
 
@@ -10,7 +9,7 @@ const PODS = Number(process.env['STOP_TEST_PODS'] ?? 1_200);
 const AT_A_TIME = 32;
 const EVERY_MS = 1_000;
 
-t.test(`${PODS} pods are told to stop, and gone`, { skip: lacksControlPlane, timeout: 1_700_000 }, async (t) => {
+t.test(`${PODS} pods are told to stop, and gone`, { skip: lacksCluster, timeout: 1_700_000 }, async (t) => {
   const rig = await startClusterRig(t);
   let left = PODS;
   const makeSome = async (): Promise<void> => {

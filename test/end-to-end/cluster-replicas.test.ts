@@ -3,8 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { launchBrowser, NO_BROWSER, openDashboard } from '../support/browser.ts';
-import { deployment, MARK, NODE, startClusterRig, untilReady } from '../support/cluster-rig.ts';
-import { lacksControlPlane } from '../support/control-plane.ts';
+import { deployment, lacksCluster, MARK, NODE, startClusterRig, untilReady } from '../support/cluster-rig.ts';
 import type { RealService, Reply } from '../support/real-service.ts';
 
 // Two cores may be shared with other test files: times are told, and bounds are wide.
@@ -38,7 +37,7 @@ const codesOf = ({ body }: Reply): string[] =>
   (body.result ?? body).findings.map((finding: { code: string }) => finding.code);
 const closes = ({ headers }: Reply): boolean => headers.get('connection') === 'close';
 
-t.test('two services of a cluster', { skip: lacksControlPlane, timeout: 590_000 }, async (t) => {
+t.test('two services of a cluster', { skip: lacksCluster, timeout: 590_000 }, async (t) => {
   const rig = await startClusterRig(t);
   let first = await rig.serve(SETTINGS);
   await untilReady(first, 60_000);

@@ -4,9 +4,10 @@
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
-import { type AnyObject, type ControlPlane, startControlPlane } from './control-plane.ts';
+import { lacksHelm, renderChart } from './chart.ts';
+import { type AnyObject, type ControlPlane, lacksControlPlane, startControlPlane } from './control-plane.ts';
 import { type FakeKubelet, startFakeKubelet } from './fake-kubelet.ts';
-import { type RealService, type ServiceOptions, startService } from './real-service.ts';
+import { freshFolder, type RealService, type ServiceOptions, startService } from './real-service.ts';
 
 /** The simulated rig's node, and the cluster's. */
 export const NODE = hostname().toLowerCase();
@@ -114,12 +115,15 @@ export class ClusterRig {
   }
 }
 
-/** Ready to be served: rights, the disarmed rule, the namespace of the workloads. */
+/** Why a test that needs a rig is skipped; `false` where all of it is there. */
+export const lacksCluster: string | false = lacksControlPlane || lacksHelm;
+
+/** Ready to be served: what the chart installs, but for the service's own pod, and the namespace of the workloads. */
 export async function startClusterRig(t: Test, nodes: readonly string[] = [NODE]): Promise<ClusterRig> {
-  const plane = await startControlPlane(t);
+  const plane = await startControlPlane(t, { rights: 'none' });
   const kubelet = await startFakeKubelet(t, plane, nodes);
-  await plane.apply('helm/rbac/cluster-role.yaml');
-  await plane.apply('helm/admission/estop.yaml');
+  const chart = await renderChart(freshFolder(t), { kubeVersion: '1.20.2' });
+  await plane.applyObjects(chart.filter(({ kind }) => kind !== 'Deployment'));
   await plane.must('POST', '/api/v1/namespaces', { metadata: { name: 'gpu' } });
   return new ClusterRig(t, plane, kubelet);
 }

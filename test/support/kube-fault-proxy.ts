@@ -93,7 +93,8 @@ export async function startKubeFaultProxy(
   });
 
   async function answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-    const body = await textOf(incoming);
+    const bytes = await bytesOf(incoming);
+    const body = bytes.toString('utf8');
     const { pathname, searchParams } = new URL(incoming.url ?? '/', plane.url);
     const one: Asked = {
       method: incoming.method ?? '',
@@ -118,7 +119,7 @@ export async function startKubeFaultProxy(
       return;
     }
     if (fault?.kind === 'delay') await sleep(fault.ms);
-    const real = await ask(incoming, body);
+    const real = await ask(incoming, bytes);
     if (fault?.kind === 'hang-after') {
       real.resume();
       return;
@@ -128,11 +129,12 @@ export async function startKubeFaultProxy(
       real.pipe(outgoing);
       return;
     }
-    const whole = await textOf(real);
-    outgoing.write(whole.slice(0, fault.afterBytes), () => incoming.socket.destroy());
+    const whole = await bytesOf(real);
+    outgoing.write(whole.subarray(0, fault.afterBytes), () => incoming.socket.destroy());
   }
 
-  async function ask({ method, url, headers }: IncomingMessage, body: string): Promise<IncomingMessage> {
+  /** Passed on as it came: kubectl and Helm send protobuf. */
+  async function ask({ method, url, headers }: IncomingMessage, body: Buffer): Promise<IncomingMessage> {
     const asking = requestHttps(`${plane.url}${url}`, { method, headers, agent: upstream });
     asking.end(body);
     const [response] = await once(asking, 'response');
@@ -163,8 +165,8 @@ export async function startKubeFaultProxy(
   };
 }
 
-async function textOf(stream: IncomingMessage): Promise<string> {
+async function bytesOf(stream: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of stream) chunks.push(chunk);
-  return Buffer.concat(chunks).toString('utf8');
+  return Buffer.concat(chunks);
 }
