@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { createProcessTable } from '../../src/actuators/process-table.ts';
+import { createProcessTable, isLive } from '../../src/actuators/process-table.ts';
 import { systemClock } from '../../src/clock.ts';
 import { openJournal } from '../../src/journal.ts';
 import {
@@ -54,10 +54,10 @@ async function startLeased(t: Test, service: RealService, script?: string): Prom
   return { id, pgid };
 }
 
-/** It is this process's child, and stays as a zombie until that has heard of it. */
+/** Whether nothing of a group can run; members that were left without a parent may stay as zombies for a while. */
 async function isGone(pgid: number): Promise<boolean> {
-  for (let look = 0; look < 50 && isGroupAlive(pgid); look++) await systemClock.sleep(20);
-  return !isGroupAlive(pgid);
+  const list = await createProcessTable({ clock: systemClock }).membersOf(pgid);
+  return list.ok && !list.members.some(isLive);
 }
 
 const journalOf = (stateDir: string): string => readFileSync(join(stateDir, 'journal.jsonl'), 'latin1');
