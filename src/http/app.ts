@@ -154,8 +154,6 @@ function addRoutes(app: App, parts: AppParts): void {
   addAudit(app, parts);
 
   const turns = new Turns(parts.clock);
-  app.server.on('connection', () => turns.noteArrival());
-  app.server.on('request', () => turns.noteArrival());
   addPreflightRoutes(app, parts, turns);
   addLeaseRoutes(app, parts, turns);
   addStatusRoute(app, parts, turns);

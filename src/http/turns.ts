@@ -13,21 +13,19 @@ export type TurnKind = 'read' | 'start';
 
 /** Under way at the same time: waiting, being answered or being sent. */
 const MOST: Readonly<Record<TurnKind, { readonly all: number; readonly client: number }>> = {
-  read: { all: 256, client: 64 },
+  read: { all: 64, client: 32 },
   start: { all: 2_000, client: 1_000 },
 };
 /** An answer that has not left by then is cut off. */
 const SEND_WITHIN_MS = 30_000;
 const RETRY_SECONDS = 1;
-/** Some 100 ms, for whom connections without end must not starve. */
-const MOST_TURNS = 2_000;
 
 export class Turns {
   readonly #clock: Clock;
   readonly #underWay: Readonly<Record<TurnKind, Map<string, number>>> = { read: new Map(), start: new Map() };
   readonly #waiting: (() => void)[] = [];
   #isTaken = false;
-  #arrivals = 0;
+  #whole: Promise<unknown> = Promise.resolve();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -64,11 +62,6 @@ export class Turns {
     reply.raw.once('finish', leave).once('close', leave);
   }
 
-  /** A connection or a request has come. */
-  noteArrival(): void {
-    this.#arrivals += 1;
-  }
-
   /** Resolves when it is this question's turn. */
   next(): Promise<void> {
     if (this.#isTaken) return new Promise((resolve) => this.#waiting.push(resolve));
@@ -77,24 +70,21 @@ export class Turns {
     return Promise.resolve();
   }
 
+  /** Runs what lets others in between its parts, one at a time: the answers of many at once would fill the memory. */
+  whole<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#whole.then(work);
+    this.#whole = mine.catch(() => undefined);
+    return mine;
+  }
+
   async #goOn(): Promise<void> {
     for (;;) {
-      await this.#allHaveArrived();
+      // What has arrived meanwhile is taken in, and answered where it need not wait.
+      await loopTurn();
       const next = this.#waiting.shift();
       if (!next) break;
       next();
     }
     this.#isTaken = false;
-  }
-
-  /**
-   * Whatever is still on its way in comes first: turns pass until one brings nothing new.
-   */
-  async #allHaveArrived(): Promise<void> {
-    for (let turn = 0; turn < MOST_TURNS; turn++) {
-      const before = this.#arrivals;
-      await loopTurn();
-      if (this.#arrivals === before) return;
-    }
   }
 }

@@ -226,7 +226,9 @@ t.test('statusText() says the same as statusOf(), and lets other work run betwee
   const world = DomainWorld.running(worldSettings(), Object.fromEntries(names.map((name) => [name, coolNode()])));
   const now = { elapsedMs: world.elapsedMs, wallMs: world.wallMs };
   let pauses = 0;
-  const pause = async () => void (pauses += 1);
+  const pause = async (): Promise<void> => {
+    pauses += 1;
+  };
   const textOf = async (nodes: readonly string[] | null) =>
     JSON.parse(await statusText(world.state, now, ABOUT, nodes, pause));
   const plain = (nodes: readonly string[] | null) =>

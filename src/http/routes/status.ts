@@ -52,7 +52,7 @@ export function addStatusRoute(app: App, parts: AppParts, turns: Turns): void {
         ...(notify && { notify: notify() }),
         ...(security && { security: security() }),
       };
-      const text = await statusText(state, clock.now(), about, nodes, () => clock.sleep(0));
+      const text = await turns.whole(() => statusText(state, clock.now(), about, nodes, () => clock.sleep(0)));
       // Text is passed on as it is.
       return reply.type('application/json; charset=utf-8').send(text as never);
     },
