@@ -1,5 +1,8 @@
+import { execFile } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import {
   type Config,
@@ -878,4 +881,10 @@ t.test('readBootId() gives the kernel’s id, and a fresh one where there is non
   t.match(first, /^[0-9a-f-]{36}$/);
   t.not(first, second, 'unknown is never the same boot');
   t.match(readBootId(join(root, 'nowhere')), /^[0-9a-f-]{36}$/);
+});
+
+t.test('docs/configuration.md tells every key; npm run configuration writes it anew', async (t) => {
+  const run = promisify(execFile);
+  const { stdout } = await run(process.execPath, ['scripts/configuration-docs.mjs', '--print'], { maxBuffer: 2 ** 24 });
+  t.equal(await readFile('docs/configuration.md', 'utf8'), stdout);
 });
