@@ -86,14 +86,19 @@ export class ServiceClient {
   }
 
   /**
-   * Asks, and where the service does not know the token (401) asks again as somebody else who may: a wrong token in the
-   * environment must not keep anybody from stopping.
+   * Asks, and where the service does not know the token (401), or does not let its bearer do this (403), asks again as
+   * somebody else who may: neither a wrong token in the environment nor a place where everybody may only read must keep
+   * anybody from stopping.
    */
   async ask(request: ServiceRequest): Promise<ServiceAnswer> {
     let answer: ServiceAnswer | null = null;
+    const tried = new Set<string | null>();
     for (const token of this.#tokensFor(request)) {
-      answer = await this.#send(request, await token());
-      if (answer.status !== 401) break;
+      const next = await token();
+      if (tried.has(next)) continue;
+      tried.add(next);
+      answer = await this.#send(request, next);
+      if ((answer.status !== 401 && answer.status !== 403) || request.expects.includes(answer.status)) break;
     }
     if (!answer || answer.body === null || !request.expects.includes(answer.status)) throw this.#refusal(answer);
     return answer;

@@ -13,7 +13,7 @@ export type TurnKind = 'read' | 'start';
 
 /** Under way at the same time: waiting, being answered or being sent. */
 const MOST: Readonly<Record<TurnKind, { readonly all: number; readonly client: number }>> = {
-  read: { all: 64, client: 32 },
+  read: { all: 128, client: 64 },
   start: { all: 2_000, client: 1_000 },
 };
 /** An answer that has not left by then is cut off. */

@@ -292,3 +292,20 @@ t.test('reset and forget end with 75 when they are refused, and say what is stil
   t.same(JSON.parse(json.out).still, still);
   t.match(await vsfSafety([...forget, '--url', url]), { code: 75, out: '', err: /Cannot forget: it is still there/ });
 });
+
+t.test('estop and status ask again with the operator’s token where anybody may read and no more', async (t) => {
+  const folder = await stateFolder(t);
+  const env = { VSF_SAFETY_STATE_DIR: folder };
+  const mayNot: Reply = [403, { code: 'forbidden', detail: 'Cannot trip: a viewer may not' }];
+  const { url, asked } = await standInService(t, ({ headers }) => (headers.authorization ? TRIPPED : mayNot));
+  t.equal((await vsfSafety(['estop', '--url', url], { env })).code, 0, 'it was stopped');
+  t.same(tokensOf(asked), [undefined, `Bearer ${TOKEN}`]);
+
+  const nobody = await standInService(t, () => mayNot);
+  const refused = await vsfSafety(['estop', '--url', nobody.url], { env: { VSF_SAFETY_STATE_DIR: await tempDir(t) } });
+  t.match(refused, { code: 1, err: /a viewer may not.*none was found/s });
+  t.ok(
+    tokensOf(nobody.asked).every((token) => token === undefined),
+    'each way is tried once in each attempt',
+  );
+});

@@ -1,5 +1,6 @@
 // Everything that is known, at once.
 import Type from 'typebox';
+import { loopTurn } from '../../clock.ts';
 import { isKnownNode } from '../../domain/state.ts';
 import { callerOf } from '../callers.ts';
 import type { App, AppParts } from '../parts.ts';
@@ -52,7 +53,7 @@ export function addStatusRoute(app: App, parts: AppParts, turns: Turns): void {
         ...(notify && { notify: notify() }),
         ...(security && { security: security() }),
       };
-      const text = await turns.whole(() => statusText(state, clock.now(), about, nodes, () => clock.sleep(0)));
+      const text = await turns.whole(() => statusText(state, clock.now(), about, nodes, loopTurn));
       // Text is passed on as it is.
       return reply.type('application/json; charset=utf-8').send(text as never);
     },
