@@ -179,8 +179,8 @@ class Cooled(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(UnsafeError) as stopped:
             async with enter(service, on_warning=warnings.append, on_critical=ended) as ctx:
                 service.faults(TOO_WARM)
-                await until(lambda: ctx.paused and len(warnings) == 1, "cooling")
-                self.assertEqual(warnings[0].interlock, "cooling")
+                # On a busy machine a warning of a late tick may come before it.
+                await until(lambda: ctx.paused and any(each.interlock == "cooling" for each in warnings), "cooling")
                 async with enter(service) as second:
                     self.assertFalse(second.safe)
                     self.assertIn("81 °C", second.result.reason)
