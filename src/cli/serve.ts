@@ -27,7 +27,8 @@ Options:
 Environment, over the file and under the options; lists are written with commas:
 ${environmentHelp()}
 
-SIGHUP reads the tokens of --config, the operator's token and the certificate again, and nothing else.
+SIGHUP reads the tokens of --config, the operator's token and the certificate again, and nothing
+else.
 They are looked at every few seconds as well. On a terminal SIGHUP ends the service.
 
 Exit code: 0 after SIGTERM or Ctrl-C; 1 when it cannot start or had to give up; 2 wrong options.

@@ -1,12 +1,17 @@
 // The chart in helm/, rendered by the real Helm. scripts/helm.mjs fetches that where it is not there yet.
 import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { parseAllDocuments } from 'yaml';
 import type { AnyObject } from './control-plane.ts';
 
 const CHART = join(process.cwd(), 'helm');
+/** Helm keeps what it was told of a cluster's kinds in its user's home. */
+const HOME = mkdtempSync(join(tmpdir(), 'vsf-safety-helm-'));
+process.on('exit', () => rmSync(HOME, { recursive: true, force: true }));
 
 let helmPath = '';
 /** Why a test that needs Helm is skipped; `false` where it is there. */
@@ -32,7 +37,7 @@ export interface Ran {
 /** One run of helm; nothing of this machine's own settings of it counts. */
 export async function helm(args: readonly string[]): Promise<Ran> {
   return new Promise((resolve) => {
-    const env = { PATH: process.env['PATH'], HOME: '/nonexistent', HELM_CACHE_HOME: '/nonexistent' };
+    const env = { PATH: process.env['PATH'], HOME, HELM_CACHE_HOME: HOME };
     execFile(helmPath, args, { env, maxBuffer: 2 ** 26 }, (error, out, err) => {
       resolve({ code: error === null ? 0 : Number(error.code ?? 1), out, err });
     });
