@@ -6,6 +6,7 @@ import { createSecureContext } from 'node:tls';
 import { type Clock, TIMED_OUT, withDeadline } from './clock.ts';
 import type { CertificateStatus, ServingCertificate, TlsPair } from './http/parts.ts';
 import { RotatedFile } from './sources/credentials.ts';
+import type { Log as ServiceLog } from './supervisor.ts';
 
 export interface CertificateFiles {
   /** PEM; the certificate first, then those that lead to its authority. */
@@ -14,11 +15,7 @@ export interface CertificateFiles {
   readonly keyFile: string;
 }
 
-interface Log {
-  error(message: string): void;
-  warn(message: string): void;
-  info(message: string): void;
-}
+type Log = Omit<ServiceLog, 'fatal'>;
 
 /** So often the files are looked at. */
 const LOOK_EVERY_MS = 10_000;

@@ -8,12 +8,9 @@ import type { TokensStatus } from './http/parts.ts';
 import type { TokenSet } from './http/token-set.ts';
 import { RotatedFile } from './sources/credentials.ts';
 import type { FoundToken, OperatorToken } from './state-folder.ts';
+import type { Log as ServiceLog } from './supervisor.ts';
 
-interface Log {
-  error(message: string): void;
-  warn(message: string): void;
-  info(message: string): void;
-}
+type Log = Omit<ServiceLog, 'fatal'>;
 
 export interface TokenParts {
   readonly tokens: TokenSet;

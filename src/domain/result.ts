@@ -59,8 +59,10 @@ export interface Finding {
   readonly waitSeconds?: number;
 }
 
-/** Something that is not protected, told in every answer: a waiver, an unmeasured quantity, a missing actuator, or
- * somebody who may undo a stop. */
+/**
+ * Something that is not protected, told in every answer: a waiver, an unmeasured quantity, a missing actuator, or
+ * somebody who may undo a stop.
+ */
 export interface Unprotected {
   readonly code:
     | 'waived'

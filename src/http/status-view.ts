@@ -10,7 +10,7 @@ import type { GpuProcess } from '../domain/lease.ts';
 import { isLive } from '../domain/lease-places.ts';
 import { readNode } from '../domain/node-readings.ts';
 import { parseReading, type RawReading, type Reading, unitOf } from '../domain/reading.ts';
-import type { InterlockView } from '../domain/result.ts';
+import type { InterlockState, InterlockView } from '../domain/result.ts';
 import { gpuSettingsOf, settingsOf } from '../domain/settings.ts';
 import type { NodeState, SafetyState } from '../domain/state.ts';
 import type { SourceWatch } from '../domain/tracking.ts';
@@ -64,7 +64,7 @@ export function statusOf(state: SafetyState, now: Now, about: About, nodes: read
   const interlock = interlockOf(state);
   const parts = shown.map((node) => partsOf(state, node, now, about, interlock));
   return {
-    ...frameOf(state, shown, now, about, nodes),
+    ...frameOf(state, now, about, nodes, { ...interlock, nodes: Object.fromEntries(parts.flatMap(interlocksIn)) }),
     nodes: parts.flatMap((part) => part.nodes),
     unprotected: [...unprotectedOfAll(state), ...parts.flatMap((part) => part.unprotected)],
     sources: parts.flatMap((part) => part.sources),
@@ -87,15 +87,18 @@ export async function statusText(
     unprotected: inJson(unprotectedOfAll(state)),
     sources: [],
   };
+  const interlocks: (readonly [string, InterlockState])[] = [];
   for (const [index, node] of shown.entries()) {
     if (index > 0 && index % SLICE === 0) await pause();
     const parts = partsOf(state, node, now, about, interlock);
+    interlocks.push(...interlocksIn(parts));
     texts.nodes.push(...inJson(parts.nodes));
     texts.unprotected.push(...inJson(parts.unprotected));
     texts.sources.push(...inJson(parts.sources));
   }
   const lists = Object.entries(texts).map(([name, items]) => `,"${name}":[${items.join(',')}]`);
-  return `${JSON.stringify(frameOf(state, shown, now, about, nodes)).slice(0, -1)}${lists.join('')}}`;
+  const frame = frameOf(state, now, about, nodes, { ...interlock, nodes: Object.fromEntries(interlocks) });
+  return `${JSON.stringify(frame).slice(0, -1)}${lists.join('')}}`;
 }
 
 function shownNodes(state: SafetyState, nodes: readonly string[] | null): readonly NodeState[] {
@@ -119,17 +122,17 @@ function partsOf(
   };
 }
 
+const interlocksIn = ({ nodes }: NodeParts) => nodes.map((view) => [view.node, view.interlock] as const);
+
 /** Everything that is not told node by node. */
 function frameOf(
   state: SafetyState,
-  shown: readonly NodeState[],
   now: Now,
   about: About,
   nodes: readonly string[] | null,
+  interlock: InterlockView,
 ): Omit<Status, keyof NodeParts> {
   const { settings } = state;
-  const interlock = interlockOf(state);
-  const ofNode = ({ watch }: NodeState) => [watch.node, interlockOfNode(interlock, state, watch.node)] as const;
   const ageSeconds = (atMs: number | null): number | null => (atMs === null ? null : secondsSince(atMs, now));
   return {
     service: 'vsf-safety',
@@ -139,7 +142,7 @@ function frameOf(
     uptimeSeconds: secondsSince(state.startedAtMs, now),
     simulated: settings.simulated,
     leadership: leadershipOf(state),
-    interlock: { ...interlock, nodes: Object.fromEntries(shown.map(ofNode)) },
+    interlock,
     lastResult: state.lastResult,
     evaluation: {
       intervalSeconds: settings.intervalMs / 1000,

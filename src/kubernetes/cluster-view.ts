@@ -2,7 +2,7 @@
 // controllers that bear the label or give it to their pods, all that hangs below those, and their pods. Pure. What is
 // not in a view is never touched.
 import type { KubeObject, OwnerReference } from './kube-api.ts';
-import { hasEnded, type OwnerKind, templateLabels, templateMark, valueAt } from './owner-kinds.ts';
+import { hasEnded, type OwnerKind, scaleTargetOf, templateLabels, templateMark, valueAt } from './owner-kinds.ts';
 import { isActive } from './pod-state.ts';
 import { isMarked, LEASE_MARK, leaseOf } from './workload-label.ts';
 
@@ -113,8 +113,8 @@ export class ClusterView {
       [...ours.values()].map((owner) => [placeOf(owner.namespace, owner.kind, owner.name), owner]),
     );
     for (const scaler of all.values()) {
-      const target = scaler.kind.rule.target && valueAt(scaler.object, scaler.kind.rule.target);
-      const { kind = 'Deployment', name } = (target ?? {}) as { kind?: string; name?: string };
+      if (!scaler.kind.rule.target) continue;
+      const { kind, name } = scaleTargetOf(scaler.object, scaler.kind.rule.target);
       const owner = scaled.get(`${scaler.namespace}/${kind}/${name}`);
       if (!owner) continue;
       ours.set(scaler.uid, scaler);

@@ -245,6 +245,12 @@ function allAt(object: unknown, path: readonly string[]): readonly object[] {
   return allAt((object as Record<string, unknown>)[key], rest);
 }
 
+/** What an object with a `scaleTargetRef` at `path` scales; the kind is a Deployment where it names none. */
+export function scaleTargetOf(object: KubeObject, path: readonly string[]): { kind: string; name: string | undefined } {
+  const { kind = 'Deployment', name } = (valueAt(object, path) ?? {}) as { kind?: string; name?: string };
+  return { kind, name };
+}
+
 /** Whether every field of one of the switch's lists is at its stop value. A scale needs its number. */
 export function isSwitchedOff(method: StopMethod, object: KubeObject): boolean {
   switch (method.by) {

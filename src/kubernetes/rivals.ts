@@ -4,7 +4,7 @@ import type { Unprotected } from '../domain/result.ts';
 import type { ClusterView, OwnerView } from './cluster-view.ts';
 import { controllerOf } from './cluster-view.ts';
 import type { KubeObject, KubeResource } from './kube-api.ts';
-import { valueAt } from './owner-kinds.ts';
+import { scaleTargetOf } from './owner-kinds.ts';
 
 interface GitOpsTool {
   readonly name: string;
@@ -22,6 +22,7 @@ const GITOPS: readonly GitOpsTool[] = [
 export const autoscalerIn = (kinds: readonly KubeResource[]): KubeResource | undefined =>
   kinds.find(({ group, kind }) => group === 'autoscaling' && kind === 'HorizontalPodAutoscaler');
 
+const AUTOSCALER_TARGET = ['spec', 'scaleTargetRef'];
 /** Controllers that one entry names; the others are counted. */
 const MOST_NAMED = 3;
 
@@ -41,7 +42,9 @@ export function rivalsOf(view: ClusterView, autoscalers: readonly KubeObject[]):
       (names) => `${name} manages ${names} and may raise it while a stop holds it at 0: ${SET_BACK}`,
     );
   });
-  const paused = owners.flatMap((scaler) => (scaler.kind.rule.target ? targetsOf(scaler.object, owners) : []));
+  const paused = owners.flatMap((scaler) =>
+    scaler.kind.rule.target ? targetsOf(scaler.object, scaler.kind.rule.target, owners) : [],
+  );
   entries.push(
     entryOf(
       'KEDA',
@@ -51,7 +54,7 @@ export function rivalsOf(view: ClusterView, autoscalers: readonly KubeObject[]):
   );
   // KEDA makes one of its own for each ScaledObject, which sleeps with that.
   const free = autoscalers.filter((one) => controllerOf(one)?.kind !== 'ScaledObject');
-  const scaled = free.flatMap((one) => targetsOf(one, owners));
+  const scaled = free.flatMap((one) => targetsOf(one, AUTOSCALER_TARGET, owners));
   entries.push(
     entryOf(
       'HorizontalPodAutoscaler',
@@ -76,12 +79,11 @@ function entryOf(name: string, owners: readonly OwnerView[], words: (names: stri
 
 const placed = ({ namespace, name }: OwnerView): string => (namespace === undefined ? name : `${namespace}/${name}`);
 
-/** What an object with a `scaleTargetRef` scales, of ours; the kind is a Deployment where it names none. */
-function targetsOf(scaler: KubeObject, owners: readonly OwnerView[]): readonly OwnerView[] {
-  const target = valueAt(scaler, ['spec', 'scaleTargetRef']);
-  const { kind = 'Deployment', name } = (target ?? {}) as { readonly kind?: unknown; readonly name?: unknown };
+/** Of `owners`, what an object scales by its reference at `path`. */
+function targetsOf(scaler: KubeObject, path: readonly string[], owners: readonly OwnerView[]): readonly OwnerView[] {
+  const { kind, name } = scaleTargetOf(scaler, path);
+  const { namespace } = scaler.metadata;
   return owners.filter(
-    (owner) =>
-      owner.kind.resource.kind === kind && owner.name === name && owner.namespace === scaler.metadata.namespace,
+    (owner) => owner.kind.resource.kind === kind && owner.name === name && owner.namespace === namespace,
   );
 }
