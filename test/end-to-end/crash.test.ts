@@ -5,8 +5,9 @@ import t from 'tap';
 import {
   freshFolder,
   isGroupAlive,
-  type RealService,
   ROOT,
+  STUBBORN,
+  startLeased,
   startService,
   startWorkload,
 } from '../support/real-service.ts';
@@ -15,22 +16,7 @@ import {
 t.setTimeout(600_000);
 
 const FAST = 'interval: 1s\nfastInterval: 1s\n';
-/** A load that ignores SIGTERM: only a stop that goes on kills it. */
-const STUBBORN = "trap '' TERM; while :; do sleep 0.2; done";
 const CRASHING = [process.execPath, join(ROOT, 'test/support/crashing-service.mjs')];
-
-async function startLeased(t: Tap.Test, service: RealService): Promise<number> {
-  await service.until(
-    'a safe preflight',
-    () => service.get('/preflight'),
-    (r) => r.status === 200,
-  );
-  const id = randomUUID();
-  const pgid = startWorkload(t, id, STUBBORN).pid ?? 0;
-  const lease = await service.post('/leases', { id, workload: 'stubborn', processGroup: { pgid }, ttlSeconds: 300 });
-  t.equal(lease.status, 201, JSON.stringify(lease.body));
-  return pgid;
-}
 
 /** A new start on the same folder is tripped, and what the crash left running dies. */
 async function goesOn(t: Tap.Test, stateDir: string, pgid: number, reason: RegExp): Promise<void> {
@@ -57,7 +43,7 @@ for (const crashAt of [2, 3, 4, 5, 6, 7, 8, 9]) {
     const stateDir = freshFolder(t);
     const env = { CRASH_AT: String(crashAt) };
     const service = await startService(t, { config: FAST, stateDir, program: CRASHING, env });
-    const pgid = await startLeased(t as unknown as Tap.Test, service);
+    const { pgid } = await startLeased(t, service, STUBBORN);
     const answer = await service.post('/estop', { reason: 'smell of burning' }).then(
       (r) => r.status,
       () => 'cut off',
@@ -71,7 +57,7 @@ for (const crashAt of [2, 3, 4, 5, 6, 7, 8, 9]) {
 t.test('kill -9 at any moment after the answer: still tripped, and the stop goes on', async (t) => {
   for (const delayMs of [0, 3, 40, 1_000]) {
     const service = await startService(t, { config: FAST });
-    const pgid = await startLeased(t as unknown as Tap.Test, service);
+    const { pgid } = await startLeased(t, service, STUBBORN);
     t.equal((await service.post('/estop', 'not even JSON')).status, 202);
     await new Promise((done) => setTimeout(done, delayMs));
     await service.stop('SIGKILL');

@@ -12,8 +12,9 @@ import { openJournal } from '../../src/journal.ts';
 import {
   freshFolder,
   isGroupAlive,
-  type RealService,
   ROOT,
+  STUBBORN,
+  startLeased,
   startService,
   startWorkload,
 } from '../support/real-service.ts';
@@ -21,8 +22,6 @@ import {
 t.setTimeout(300_000);
 
 const FAST = 'interval: 1s\nfastInterval: 1s\n';
-/** A load that ignores SIGTERM. */
-const STUBBORN = "trap '' TERM; while :; do sleep 0.2; done";
 const DIED = { SERVICE_RESULT: 'signal', EXIT_CODE: 'killed', EXIT_STATUS: 'KILL' };
 
 interface Ran {
@@ -38,20 +37,6 @@ function stopOrphans(stateDir: string, env: Record<string, string> = DIED, ...mo
       resolve({ code: error === null ? 0 : Number(error.code), err }),
     );
   });
-}
-
-async function startLeased(t: Test, service: RealService, script?: string): Promise<{ id: string; pgid: number }> {
-  await service.until(
-    'a safe preflight',
-    () => service.get('/preflight'),
-    ({ status }) => status === 200,
-  );
-  const id = randomUUID();
-  const pgid = startWorkload(t, id, script).pid ?? 0;
-  const asked = { id, workload: 'train-7', processGroup: { pgid }, ttlSeconds: 300 };
-  const lease = await service.post('/leases', asked);
-  t.equal(lease.status, 201, JSON.stringify(lease.body));
-  return { id, pgid };
 }
 
 /** Whether nothing of a group can run; members that were left without a parent may stay as zombies for a while. */

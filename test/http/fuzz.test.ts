@@ -200,7 +200,6 @@ t.test('the service under fire', async (t) => {
   });
 
   await t.test('what is no HTTP, or stops half way, is answered or cut off', async (t) => {
-    const { hostname, port } = new URL(service.url);
     const line = fc.oneof(
       fc.constantFrom(...operations.map(({ path, method }) => `${method.toUpperCase()} ${path} HTTP/1.1`)),
       fc.constantFrom(
@@ -252,18 +251,8 @@ t.test('the service under fire', async (t) => {
       await Promise.all(
         messages.map(async ({ line: first, headers, body: rest, cut }) => {
           const whole = Buffer.from(`${first}\r\n${headers.join('\r\n')}\r\n\r\n${rest}`);
-          const answer = await new Promise<string>((resolve) => {
-            const socket = connect({ host: hostname, port: Number(port) });
-            let text = '';
-            // Whoever stops half way goes away; the service must not mind.
-            socket.setTimeout(1_500, () => socket.destroy());
-            socket.on('data', (chunk) => (text += chunk.toString('latin1'))).on('error', () => undefined);
-            socket.on('close', () => resolve(text));
-            socket.on('connect', () => {
-              socket.write(cut === null ? whole : whole.subarray(0, Math.floor(whole.length * cut)));
-              setTimeout(() => socket.destroy(), 250);
-            });
-          });
+          const sent = cut === null ? whole : whole.subarray(0, Math.floor(whole.length * cut));
+          const answer = await writeAndLeave(service.url, [sent], 250);
           const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? 0);
           if (status === 500) throw new Error(`500 to ${whole.toString('latin1').slice(0, 500)}`);
         }),
@@ -282,7 +271,6 @@ t.test('the service under fire', async (t) => {
     watcher.on('message', () => {
       messages += 1;
     });
-    const { hostname, port } = new URL(service.url);
     const handshake = (lines: readonly string[]): string =>
       ['GET /ws HTTP/1.1', 'host: localhost', 'connection: upgrade', 'upgrade: websocket', ...lines].join('\r\n') +
       '\r\n\r\n';
@@ -330,18 +318,7 @@ t.test('the service under fire', async (t) => {
       async (clients) => {
         await Promise.all(
           clients.map(async ([hello, frames]) => {
-            const answer = await new Promise<string>((resolve) => {
-              const socket = connect({ host: hostname, port: Number(port) });
-              let text = '';
-              socket.setTimeout(1_500, () => socket.destroy());
-              socket.on('data', (chunk) => (text += chunk.toString('latin1'))).on('error', () => undefined);
-              socket.on('close', () => resolve(text));
-              socket.on('connect', () => {
-                socket.write(hello);
-                for (const bytes of frames) socket.write(bytes);
-                setTimeout(() => socket.destroy(), 60);
-              });
-            });
+            const answer = await writeAndLeave(service.url, [hello, ...frames], 60);
             const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(answer)?.[1] ?? 0);
             if (status === 500) throw new Error(`500 to ${hello}`);
           }),
@@ -374,3 +351,19 @@ t.test('the service under fire', async (t) => {
     t.equal(await service.stop(), 0);
   });
 });
+
+/** Writes `parts` on a connection of its own and goes away after `leaveMs`; the service must not mind. What was answered. */
+function writeAndLeave(url: string, parts: readonly (string | Uint8Array)[], leaveMs: number): Promise<string> {
+  const { hostname, port } = new URL(url);
+  return new Promise((resolve) => {
+    const socket = connect({ host: hostname, port: Number(port) });
+    let text = '';
+    socket.setTimeout(1_500, () => socket.destroy());
+    socket.on('data', (chunk) => (text += chunk.toString('latin1'))).on('error', () => undefined);
+    socket.on('close', () => resolve(text));
+    socket.on('connect', () => {
+      for (const part of parts) socket.write(part);
+      setTimeout(() => socket.destroy(), leaveMs);
+    });
+  });
+}

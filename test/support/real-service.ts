@@ -1,5 +1,6 @@
 // The real binary, started on a free port over a state folder of its own, and talked to over the network like anybody.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -183,4 +184,26 @@ export function isGroupAlive(pgid: number): boolean {
   } catch {
     return true;
   }
+}
+
+/** A load that ignores SIGTERM. */
+export const STUBBORN = "trap '' TERM; while :; do sleep 0.2; done";
+
+/** Starts a load, `script` or one that ends when it is told to, and takes a lease for its process group. */
+export async function startLeased(
+  t: Test & { equal(found: unknown, wanted: unknown, message: string): unknown },
+  service: RealService,
+  script?: string,
+): Promise<{ readonly id: string; readonly pgid: number }> {
+  await service.until(
+    'a safe preflight',
+    () => service.get('/preflight'),
+    ({ status }) => status === 200,
+  );
+  const id = randomUUID();
+  const pgid = startWorkload(t, id, script).pid ?? 0;
+  const asked = { id, workload: 'train-7', processGroup: { pgid }, ttlSeconds: 300 };
+  const lease = await service.post('/leases', asked);
+  t.equal(lease.status, 201, JSON.stringify(lease.body));
+  return { id, pgid };
 }
