@@ -154,7 +154,8 @@ export function createProcessTable(options: { readonly clock: Clock; readonly ro
     await Promise.all(Array.from({ length: SCAN_WIDTH }, walk));
     // A process that could not be read might belong to any group: no list is better than a list with a hole. (What
     // hidepid keeps from us is another user's; for that, kill(2) is asked whether the group is empty.)
-    return failure ?? { ok: true, members };
+    // In the order of their numbers, whichever read came back first: signals and reports then keep one order.
+    return failure ?? { ok: true, members: members.sort((one, other) => one.pid - other.pid) };
   }
 
   async function readAllInTime(): Promise<MembersRead> {

@@ -1,6 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';
+import { systemClock } from '../../src/clock.ts';
 import { type ExpositionFormat, expositionFormat, parseExposition } from '../../src/sources/exposition.ts';
 import { type BodyCase, OPENMETRICS_CASES, TEXT_CASES, told } from '../fixtures/expositions.ts';
 
@@ -175,18 +176,24 @@ t.test(
   },
 );
 
-t.test('parseExposition() gives no part of a body that keeps all of it in memory', (t) => {
+t.test('parseExposition() gives no part of a body that keeps all of it in memory', async (t) => {
   // V8 keeps the whole of a long string for a part of it: one UUID kept of each of 30 bodies would be 60 MB.
   setFlagsFromString('--expose-gc');
   const collectGarbage: () => void = runInNewContext('gc');
-  const heldBytes = (): number => {
-    collectGarbage();
-    const { heapUsed, external } = process.memoryUsage();
-    return heapUsed + external;
+  // What a collection found dead of buffers is given back by another thread, a little later: the least of a few looks.
+  const heldBytes = async (): Promise<number> => {
+    const looks: number[] = [];
+    for (let look = 0; look < 5; look++) {
+      collectGarbage();
+      await systemClock.sleep(20);
+      const { heapUsed, external } = process.memoryUsage();
+      looks.push(heapUsed + external);
+    }
+    return Math.min(...looks);
   };
   const unread = 'other{x="y"} 1\n'.repeat(2_000_000 / 15);
   const tooLong = `${TEMPERATURE} ${'7'.repeat(70_000)}\n`;
-  const before = heldBytes();
+  const before = await heldBytes();
   const kept = Array.from({ length: 30 }, () => {
     const { samples, rejected } = read(
       `${unread}${tooLong}${TEMPERATURE}{UUID="${FIRST}"} 71\n${TEMPERATURE}{UUID="${SECOND}"}\n`,
@@ -196,10 +203,9 @@ t.test('parseExposition() gives no part of a body that keeps all of it in memory
     );
     return [samples, rejected];
   });
-  const heldMb = (heldBytes() - before) / 1e6;
+  const heldMb = ((await heldBytes()) - before) / 1e6;
   t.ok(heldMb < 10, `${heldMb.toFixed(1)} MB are held`);
   t.equal(kept.length, 30);
-  t.end();
 });
 
 t.test('expositionFormat() takes text of any version, and OpenMetrics', (t) => {
