@@ -51,6 +51,49 @@ export const systemClock: Clock = {
 /** Resolves once everything that has arrived meanwhile has had its turn. Real, whatever clock is used: it measures nothing. */
 export const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
+/**
+ * Shares the turns of the loop out to work that comes in many pieces at once: no more than `mostPerTurn` of it is begun
+ * in one turn, or one larger piece. In any unit.
+ */
+export class TurnShare {
+  readonly #mostPerTurn: number;
+  #left: number;
+  #isTurning = false;
+  readonly #waiting: { readonly amount: number; readonly begin: () => void }[] = [];
+
+  constructor(mostPerTurn: number) {
+    this.#mostPerTurn = mostPerTurn;
+    this.#left = mostPerTurn;
+  }
+
+  /** Resolves when the piece may begin: at once where this turn has room for it, in the order of asking. */
+  async take(amount: number): Promise<void> {
+    if (this.#waiting.length > 0 || !this.#fits(amount)) {
+      await new Promise<void>((begin) => this.#waiting.push({ amount, begin }));
+    } else this.#left -= amount;
+    void this.#turn();
+  }
+
+  #fits(amount: number): boolean {
+    return amount <= this.#left || this.#left === this.#mostPerTurn;
+  }
+
+  async #turn(): Promise<void> {
+    if (this.#isTurning) return;
+    this.#isTurning = true;
+    do {
+      await loopTurn();
+      this.#left = this.#mostPerTurn;
+      for (let next = this.#waiting[0]; next && this.#fits(next.amount); next = this.#waiting[0]) {
+        this.#waiting.shift();
+        this.#left -= next.amount;
+        next.begin();
+      }
+    } while (this.#waiting.length > 0);
+    this.#isTurning = false;
+  }
+}
+
 /** What `withDeadline` gives when time is up first. */
 export const TIMED_OUT = Symbol('timed out');
 

@@ -4,6 +4,7 @@
 import { type Clock, TIMED_OUT, withDeadline } from './clock.ts';
 import { fastNodes } from './domain/decide.ts';
 import { EMPTY_REPORT, type SourceReport } from './domain/reading.ts';
+import type { SafetyState } from './domain/state.ts';
 import type { Source } from './sources/source.ts';
 import type { Supervisor } from './supervisor.ts';
 
@@ -21,6 +22,8 @@ const FIRST_LOOKS_APART_MS = 1_000;
 const RETRY_PAUSE_MS = 100;
 /** A preflight is answered within 5 s; its readings must be there a little earlier. */
 export const QUESTION_DEADLINE_MS = 4_000;
+/** Who asks the same so soon after another is answered by the same look: two hundred over a thousand nodes are a burst. */
+const QUESTION_JOINS_MS = 250;
 const FAST_DEADLINE_MS = 1_800;
 /** No source is kept busy by fast sampling for more than half of the time. */
 const MOST_BUSY_RATIO = 0.5;
@@ -45,6 +48,9 @@ const MOST_SPREAD_RATIO = 0.4;
 export class Monitor {
   readonly #parts: MonitorParts;
   readonly #lastTookMs = new WeakMap<Source, { readonly endedAtMs: number; readonly tookMs: number }>();
+  /** Looks for questions that are under way, by the nodes that were asked about. */
+  readonly #questions = new Map<string, { readonly startedMs: number; readonly reports: Promise<SourceReport[]> }>();
+  #fast: { readonly state: SafetyState; readonly nodes: ReadonlySet<string> } | null = null;
   #stopped = new AbortController();
   #loops: Promise<void>[] = [];
   /** How long the last tick took from its start to its result, ms. */
@@ -64,11 +70,18 @@ export class Monitor {
    * half of it. While none is sampled, what would hold if all were.
    */
   get effectiveFastIntervalMs(): number {
-    const { sources, supervisor } = this.#parts;
-    const nodes = new Set(fastNodes(supervisor().state));
+    const { sources } = this.#parts;
+    const nodes = this.#fastNodes();
     const heat = sources().filter(({ carriesHeat, node }) => carriesHeat && (nodes.size === 0 || nodes.has(node)));
     const slowestMs = Math.max(0, ...heat.map((source) => this.#lastTookMs.get(source)?.tookMs ?? 0));
     return Math.max(this.#parts.fastIntervalMs, Math.round(slowestMs / MOST_BUSY_RATIO));
+  }
+
+  /** Worked out once for each state: over a thousand nodes it takes tens of ms, and every question asks. */
+  #fastNodes(): ReadonlySet<string> {
+    const { state } = this.#parts.supervisor();
+    if (this.#fast?.state !== state) this.#fast = { state, nodes: new Set(fastNodes(state)) };
+    return this.#fast.nodes;
   }
 
   async stop(): Promise<void> {
@@ -76,10 +89,22 @@ export class Monitor {
     await Promise.allSettled(this.#loops);
   }
 
-  /** Reads the named nodes (`null`: all) for a question; joins looks that are under way. Ends within 4 s. */
+  /** Reads the named nodes (`null`: all) for a question; joins looks that are under way, or have just begun. Ends within 4 s. */
   observeNow(nodes: readonly string[] | null): Promise<readonly SourceReport[]> {
-    const asked = this.#parts.sources().filter((source) => !nodes || nodes.includes(source.node));
-    return this.#look(asked, QUESTION_DEADLINE_MS);
+    const key = JSON.stringify(nodes);
+    const nowMs = this.#parts.clock.now().elapsedMs;
+    const joined = this.#questions.get(key);
+    if (joined && nowMs - joined.startedMs <= QUESTION_JOINS_MS) return joined.reports;
+    const named = nodes && new Set(nodes);
+    const asked = this.#parts.sources().filter((source) => !named || named.has(source.node));
+    const reports = this.#look(asked, QUESTION_DEADLINE_MS);
+    const question = { startedMs: nowMs, reports };
+    this.#questions.set(key, question);
+    const forget = (): void => {
+      if (this.#questions.get(key) === question) this.#questions.delete(key);
+    };
+    void reports.then(forget, forget);
+    return reports;
   }
 
   /** A second look at nodes with an unconfirmed hard stop: half-way to the deadline, so that the sample is newer. */
@@ -122,11 +147,11 @@ export class Monitor {
   }
 
   async #fastLoop(): Promise<void> {
-    const { clock, fastIntervalMs, supervisor, sources } = this.#parts;
+    const { clock, fastIntervalMs, sources } = this.#parts;
     while (!this.#stopped.signal.aborted) {
       await clock.sleep(fastIntervalMs, this.#stopped.signal);
       if (this.#stopped.signal.aborted) return;
-      const nodes = new Set(fastNodes(supervisor().state));
+      const nodes = this.#fastNodes();
       const due = sources().filter((source) => source.carriesHeat && nodes.has(source.node) && this.#isRested(source));
       if (due.length === 0) continue;
       this.#submit('fast', await this.#look(due, FAST_DEADLINE_MS));

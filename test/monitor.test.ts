@@ -171,3 +171,25 @@ t.test('observeNow() reads the nodes named and ends although a source hangs', as
   t.match(await asked, [{ outcome: { kind: 'failed', cause: 'timeout' } }]);
   await stop();
 });
+
+t.test(
+  'observeNow() answers a burst of the same question by one look, and a later one by a look of its own',
+  async (t) => {
+    const { clock, monitor, source, stop } = build();
+    source.takesMs = 600;
+    const before = source.reads;
+    const burst = Array.from({ length: 50 }, () => monitor.observeNow(null));
+    await clock.advance(250);
+    burst.push(monitor.observeNow(null));
+    t.equal(source.reads, before + 1);
+    await clock.advance(1);
+    const later = monitor.observeNow(null);
+    const other = monitor.observeNow(['bizon1']);
+    await clock.advance(600);
+    const [first, ...others] = await Promise.all(burst);
+    for (const answer of others) t.equal(answer, first);
+    t.not(await later, first);
+    t.not(await other, first);
+    await stop();
+  },
+);

@@ -3,6 +3,7 @@
 import { tellClockSkew } from './clock-skew.ts';
 import { adoptTrips, resetElsewhere, takeCluster, takeOverLeases } from './cluster-steps.ts';
 import { cardTemperatureC } from './constraints.ts';
+import type { WorstMargin } from './evaluate.ts';
 import type { Answer, Effect, Moment, SafetyEvent } from './events.ts';
 import { forget } from './forgetting.ts';
 import { isWithin, type Trip } from './interlock.ts';
@@ -277,18 +278,28 @@ function overall(step: Step): ReturnType<typeof compose> {
   return compose(step.state, scope, findings, step.moment);
 }
 
-function publish(step: Step): void {
+function publish(step: Step, result = overall(step)): void {
   const margins = [...step.state.nodes.values()].flatMap((node) => {
-    const margin = marginOf(step, node);
+    const margin = publishedMarginOf(step, node);
     return margin ? [margin] : [];
   });
-  step.publishEvaluation(overall(step), margins);
+  step.publishEvaluation(result, margins);
+  step.change({ margins: step.margins });
+}
+
+/** Of a node that this step did not judge the margin of the last publication, where nothing was read since. */
+function publishedMarginOf(step: Step, node: NodeState): WorstMargin | null {
+  const last = step.state.margins.get(node.watch);
+  if (step.margins.has(node.watch) || last?.limits !== node.limits) return marginOf(step, node);
+  step.margins.set(node.watch, last);
+  return last.margin;
 }
 
 /** A change of action is published at once; before the first tick there is nothing to change. */
 function publishIfChanged(step: Step): void {
   if (step.state.publishedAction === null) return;
-  if (overall(step).action !== step.state.publishedAction) publish(step);
+  const result = overall(step);
+  if (result.action !== step.state.publishedAction) publish(step, result);
 }
 
 /** When the clock must be looked at next, monotonic; `null` when nothing is due. */

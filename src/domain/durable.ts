@@ -47,6 +47,7 @@ export function initialState(settings: SafetySettings, moment: Moment): SafetySt
     lastEvaluationAtMs: null,
     lastResult: null,
     publishedAction: null,
+    margins: new Map(),
     constraintsDigest: digestOf(canonicalText(settings.defaults.constraints)),
   };
 }

@@ -95,8 +95,26 @@ export function isReadAlike(watch: NodeWatch): boolean {
   return true;
 }
 
-/** One reading per key: the worst of the good ones, else missing with the most telling cause. */
-function merge(watch: NodeWatch, settings: NodeSettings, options: ReadingOptions): Map<string, Reading> {
+/** What each GPU of a node draws, W, where that is known: what {@link readNode} says of it, without all the rest. */
+export function readGpuPowersW(
+  watch: NodeWatch,
+  settings: NodeSettings,
+  options: ReadingOptions,
+): ReadonlyMap<string, number> {
+  const powers = new Map<string, number>();
+  for (const { component, id, state } of merge(watch, settings, options, 'power').values()) {
+    if (component === 'gpu' && id !== undefined && state.kind === 'measured') powers.set(id, state.value);
+  }
+  return powers;
+}
+
+/** One reading per key: the worst of the good ones, else missing with the most telling cause; `only` of one quantity. */
+function merge(
+  watch: NodeWatch,
+  settings: NodeSettings,
+  options: ReadingOptions,
+  only: Quantity | null = null,
+): Map<string, Reading> {
   const { node, gpus } = watch;
   const merged = new Map<string, Reading>();
   const ranks = new Map<string, number>();
@@ -104,6 +122,7 @@ function merge(watch: NodeWatch, settings: NodeSettings, options: ReadingOptions
     for (const [ownKey, track] of source.tracks) {
       const { raw } = track;
       const { component, quantity } = raw;
+      if (only !== null && quantity !== only) continue;
       const isGpu = component === 'gpu';
       const id = isGpu ? (gpus.aliases.get(raw.id ?? '') ?? raw.id) : raw.id;
       if (isGpu && isIgnored(watch, settings, id)) continue;

@@ -5,7 +5,7 @@ import { unprotectedOn } from './expected-readings.ts';
 import { coolingAfter } from './interlock.ts';
 import { NO_GPUS } from './known-gpus.ts';
 import { isLive, withLeaseLimits } from './lease-places.ts';
-import { isReadAlike, type Purpose, readNode } from './node-readings.ts';
+import { isReadAlike, type Purpose, readGpuPowersW, readNode } from './node-readings.ts';
 import { type NodeWatch, rewatchNode } from './node-watch.ts';
 import { type NodeReadings, type Reading, readingKey, type SourceReport } from './reading.ts';
 import type { Finding } from './result.ts';
@@ -336,12 +336,11 @@ function tellCooling(step: Step, before: NodeState, isCooling: boolean): void {
   }
 }
 
-/** Power of a GPU now, W; `null` when it cannot be read. For the check that a stopped GPU has fallen silent. */
-export function gpuPowerW(readings: NodeReadings, gpu: string): number | null {
-  const found = readings.readings.find(
-    (reading: Reading) => reading.component === 'gpu' && reading.quantity === 'power' && reading.id === gpu,
-  );
-  return found?.state.kind === 'measured' ? found.state.value : null;
+/** What the cards of a node draw now, W, where that is known. */
+export function gpuPowersW(step: Step, { watch }: NodeState): ReadonlyMap<string, number> {
+  const { settings, staleBeforeMs } = step.state;
+  const options = { purpose: 'running', nowMs: step.nowMs, staleBeforeMs } as const;
+  return readGpuPowersW(watch, settingsOf(settings, watch.node), options);
 }
 
 /** The last known power of each judged card, however it is now: what it drew when the trip came, W. */

@@ -1,6 +1,6 @@
 // Everything the service knows, as one immutable value. Only decide() makes a new one.
 import type { ClusterMachine, ClusterState } from './cluster.ts';
-import type { NodeLimits } from './evaluate.ts';
+import type { NodeLimits, WorstMargin } from './evaluate.ts';
 import type { Listing } from './events.ts';
 import type { Cooling, Trip } from './interlock.ts';
 import type { EndedLease, Lease, WorkloadInventory } from './lease.ts';
@@ -49,6 +49,12 @@ export interface EndedTrip {
   readonly resetWallMs: number;
 }
 
+/** A node's worst margin, with the limits that it is a margin to; `null` where nothing with a limit is read. */
+export interface KnownMargin {
+  readonly limits: NodeLimits;
+  readonly margin: WorstMargin | null;
+}
+
 export interface SafetyState {
   readonly settings: SafetySettings;
   /** Monotonic time of the last event (I9) and how far wall time was ahead of it. */
@@ -88,6 +94,8 @@ export interface SafetyState {
   readonly lastEvaluationAtMs: number | null;
   readonly lastResult: SafetyResult | null;
   readonly publishedAction: Action | null;
+  /** The worst margins of the last publication: a stop of a thousand nodes is published before all are read anew. */
+  readonly margins: ReadonlyMap<NodeWatch, KnownMargin>;
   /** Digest of all limits in force, cards' own included. */
   readonly constraintsDigest: string;
 }

@@ -1,14 +1,14 @@
 // One step through the door, while it is being decided: the state so far, and what shall follow. Created by decide(),
 // handed to the steps of each kind of event, and never seen outside.
 
-import type { NodeLimits, WorstMargin } from './evaluate.ts';
+import type { WorstMargin } from './evaluate.ts';
 import type { DurableChange, Effect, EventData, Message, Moment } from './events.ts';
 import { invariant } from './invariant.ts';
 import type { Purpose } from './node-readings.ts';
 import type { NodeWatch } from './node-watch.ts';
 import type { NodeReadings } from './reading.ts';
 import type { SafetyResult } from './result.ts';
-import type { NodeState, SafetyState } from './state.ts';
+import type { KnownMargin, NodeState, SafetyState } from './state.ts';
 
 /** A trip of thousands of leases has thousands of reasons; the record names the first few. */
 const MOST_REASONS = 20;
@@ -18,8 +18,8 @@ export class Step {
   readonly moment: Moment;
   /** What was read last out of a node's watch in this step: one node is asked several times in a row. */
   lastRead: { readonly watch: NodeWatch; readonly by: Readonly<Partial<Record<Purpose, NodeReadings>>> } | null = null;
-  /** The worst margins found while judging in this step, by watch, with the limits that they are margins to. */
-  readonly margins = new Map<NodeWatch, { readonly limits: NodeLimits; readonly margin: WorstMargin | null }>();
+  /** The worst margins found while judging in this step, by watch. */
+  readonly margins = new Map<NodeWatch, KnownMargin>();
   readonly #effects: Effect[] = [];
   readonly #set: Record<string, unknown> = {};
   readonly #deleted = new Set<string>();

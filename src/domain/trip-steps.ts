@@ -17,7 +17,7 @@ import {
 import { invariant } from './invariant.ts';
 import { isLeaseIn, MOST_LEASES, targetOf } from './lease.ts';
 import { endLeases, orderOwedStop, owedTargets, settleOwedStop } from './lease-endings.ts';
-import { gpuPowerW, lastGpuPowersW, readingsFor } from './node-step.ts';
+import { gpuPowersW, lastGpuPowersW, readingsFor } from './node-step.ts';
 import { isKnownNode } from './state.ts';
 import type { Step } from './step.ts';
 import type { StopOrder, StopTarget, TripScope } from './stop.ts';
@@ -233,11 +233,15 @@ function keepTrip(step: Step, trip: Trip): void {
 
 /** Looks whether stops are verified by now: actuators done, and no GPU in scope still loaded. */
 export function settleTrips(step: Step): void {
+  const powersW = new Map<string, ReadonlyMap<string, number>>();
+  const powerNowW = (name: string, gpu: string): number | null => {
+    const node = step.state.nodes.get(name);
+    if (!node) return null;
+    const powers = powersW.get(name) ?? gpuPowersW(step, node);
+    powersW.set(name, powers);
+    return powers.get(gpu) ?? null;
+  };
   for (const trip of [...step.state.trips.values()]) {
-    const powerNowW = (name: string, gpu: string): number | null => {
-      const node = step.state.nodes.get(name);
-      return node ? gpuPowerW(readingsFor(step, node, 'running'), gpu) : null;
-    };
     const names = [...step.state.actuators.keys()];
     const report = settleReport(trip, names, powerNowW, step.nowMs, step.moment.wallMs);
     const settled = { ...trip, report };

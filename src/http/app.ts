@@ -153,7 +153,7 @@ function addRoutes(app: App, parts: AppParts): void {
 
   addAudit(app, parts);
 
-  const turns = new Turns(parts.clock);
+  const turns = new Turns(parts.clock, app.server);
   addPreflightRoutes(app, parts, turns);
   addLeaseRoutes(app, parts, turns);
   addStatusRoute(app, parts, turns);

@@ -2,7 +2,9 @@
 // one after the other, and between two of them whatever else has arrived gets its turn: a stop or a renewal waits for one
 // of them at most, however many are asked. What may wait is bounded, for everybody together and for each client, so that
 // one that asks without end takes nobody else's place; whoever comes on top is asked to come again. An answer that nobody
-// takes off the wire holds its place, and not for long, since it holds memory as well.
+// takes off the wire holds its place, and not for long, since it holds memory as well. Whoever asks the same while nobody
+// has begun to work the answer out gets the same one.
+import type { Server } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Clock, loopTurn } from '../clock.ts';
 import { callerOf } from './callers.ts';
@@ -19,6 +21,8 @@ const MOST: Readonly<Record<TurnKind, { readonly all: number; readonly client: n
 /** An answer that has not left by then is cut off. */
 const SEND_WITHIN_MS = 30_000;
 const RETRY_SECONDS = 1;
+/** Turns of the loop in one pause: as many new connections are let in, since libuv takes one a turn (from 1.45 on). */
+const MOST_TURNS_IN_PAUSE = 16;
 
 export class Turns {
   readonly #clock: Clock;
@@ -26,9 +30,16 @@ export class Turns {
   readonly #waiting: (() => void)[] = [];
   #isTaken = false;
   #whole: Promise<unknown> = Promise.resolve();
+  /** Answers that nobody has begun with, by what was asked. */
+  readonly #notBegun = new Map<string, Promise<unknown>>();
+  #arrivals = 0;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, server: Pick<Server, 'on'>) {
     this.#clock = clock;
+    const arrived = (): void => {
+      this.#arrivals += 1;
+    };
+    server.on('connection', arrived).on('request', arrived);
   }
 
   /** A hook that takes a place until the answer is sent, or refuses with a 503 where none is free. */
@@ -70,11 +81,28 @@ export class Turns {
     return Promise.resolve();
   }
 
-  /** Runs what lets others in between its parts, one at a time: the answers of many at once would fill the memory. */
-  whole<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#whole.then(work);
+  /**
+   * Runs what lets others in between its parts, one at a time: the answers of many at once would fill the memory. Those
+   * of the same `key` who come before one of them was begun with share it: nothing in it is older than their question.
+   */
+  whole<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const joined = this.#notBegun.get(key);
+    if (joined) return joined as Promise<T>;
+    const mine = this.#whole.then(() => {
+      this.#notBegun.delete(key);
+      return work();
+    });
+    this.#notBegun.set(key, mine);
     this.#whole = mine.catch(() => undefined);
     return mine;
+  }
+
+  /** Between two parts of an answer: lets in what has arrived, new connections one after the other. */
+  async pause(): Promise<void> {
+    for (let turns = 0, before = -1; turns < MOST_TURNS_IN_PAUSE && before !== this.#arrivals; turns++) {
+      before = this.#arrivals;
+      await loopTurn();
+    }
   }
 
   async #goOn(): Promise<void> {

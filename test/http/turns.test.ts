@@ -1,9 +1,12 @@
-import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { EventEmitter, once } from 'node:events';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { connect } from 'node:net';
 import t, { type Test } from 'tap';
+import { loopTurn } from '../../src/clock.ts';
 import { boundConnections } from '../../src/http/listener.ts';
+import { Turns } from '../../src/http/turns.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { bearer, startApp, TOKENS } from '../support/test-app.ts';
 
 t.test('Turns lets a stop and a renewal through between two long answers, however many are asked', async (t) => {
@@ -35,6 +38,49 @@ t.test('Turns refuses one client without another, and never an operator', async 
   t.equal((await Promise.all(viewers)).filter(({ statusCode }) => statusCode === 200).length, 64);
   t.equal((await other).statusCode, 200);
   for (const { statusCode } of await Promise.all(operators)) t.equal(statusCode, 200);
+});
+
+t.test('Turns.whole() works out one answer for all who ask the same before it is begun', async (t) => {
+  const turns = new Turns(new ManualClock(), new EventEmitter() as unknown as Server);
+  let begun = 0;
+  const work = async (): Promise<number> => {
+    begun += 1;
+    const mine = begun;
+    await loopTurn();
+    return mine;
+  };
+  const first = turns.whole('status', work);
+  await loopTurn();
+  const second = turns.whole('status', work);
+  const third = turns.whole('status', work);
+  const other = turns.whole('status of an operator', work);
+  t.same(await Promise.all([first, second, third, other]), [1, 2, 2, 3], 'the first was under way when others came');
+  await t.rejects(
+    turns.whole('broken', () => Promise.reject(new Error('no'))),
+    /no/,
+  );
+  t.equal(await turns.whole('broken', work), 4, 'one that failed holds up nobody');
+});
+
+t.test('Turns.pause() waits while new connections come, for 16 turns at most', async (t) => {
+  const server = new EventEmitter();
+  const turns = new Turns(new ManualClock(), server as unknown as Server);
+  let turn = 0;
+  let isFlooding = true;
+  const flood = async (): Promise<void> => {
+    for (; isFlooding; turn++) {
+      server.emit('connection');
+      await loopTurn();
+    }
+  };
+  const flooding = flood();
+  await turns.pause();
+  t.ok(turn >= 15 && turn <= 18, `${turn} turns`);
+  isFlooding = false;
+  await flooding;
+  const before = turn;
+  await turns.pause();
+  t.equal(turn, before);
 });
 
 /** A server of two connections at most. */

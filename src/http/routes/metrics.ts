@@ -1,6 +1,5 @@
 // GET /metrics, in the format that the scraper asks for.
 import Type from 'typebox';
-import { loopTurn } from '../../clock.ts';
 import { metricsText, negotiateMetrics, Tally } from '../metrics.ts';
 import type { App, AppParts } from '../parts.ts';
 import { leadershipOf } from '../status-view.ts';
@@ -32,31 +31,35 @@ export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 
     async handler(request, reply) {
       await turns.next();
       const type = negotiateMetrics(request.headers.accept);
-      const { state } = supervisor;
-      const { user, system } = process.cpuUsage();
-      const context = {
-        now: clock.now(),
-        version,
-        leadership: leadershipOf(state),
-        lastTickTookMs: monitor.lastTickTookMs,
-        effectiveFastIntervalMs: monitor.effectiveFastIntervalMs,
-        journal: journalHealth(),
-        history: history?.health() ?? null,
-        gpuProcesses: gpuProcesses?.() ?? [],
-        notify: notify?.() ?? [],
-        webSocketClients: stream.clientCount,
-        process: {
-          startedAtSeconds,
-          cpuSeconds: (user + system) / 1e6,
-          residentBytes: process.memoryUsage.rss(),
-        },
-        tally,
-        security: security?.() ?? null,
-        missingRights: cluster?.facts().missingRights.length ?? null,
-        pause: loopTurn,
+      const work = async (): Promise<Buffer> => {
+        const { state } = supervisor;
+        const { user, system } = process.cpuUsage();
+        const context = {
+          now: clock.now(),
+          version,
+          leadership: leadershipOf(state),
+          lastTickTookMs: monitor.lastTickTookMs,
+          effectiveFastIntervalMs: monitor.effectiveFastIntervalMs,
+          journal: journalHealth(),
+          history: history?.health() ?? null,
+          gpuProcesses: gpuProcesses?.() ?? [],
+          notify: notify?.() ?? [],
+          webSocketClients: stream.clientCount,
+          process: {
+            startedAtSeconds,
+            cpuSeconds: (user + system) / 1e6,
+            residentBytes: process.memoryUsage.rss(),
+          },
+          tally,
+          security: security?.() ?? null,
+          missingRights: cluster?.facts().missingRights.length ?? null,
+          pause: () => turns.pause(),
+        };
+        return metricsText(state, context, type);
       };
+      const body = await turns.whole(`metrics ${type}`, work);
       reply.header('content-type', type);
-      return metricsText(state, context, type);
+      return body;
     },
   });
 }

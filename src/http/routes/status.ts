@@ -1,6 +1,5 @@
 // Everything that is known, at once.
 import Type from 'typebox';
-import { loopTurn } from '../../clock.ts';
 import { isKnownNode } from '../../domain/state.ts';
 import { callerOf } from '../callers.ts';
 import type { App, AppParts } from '../parts.ts';
@@ -36,26 +35,28 @@ export function addStatusRoute(app: App, parts: AppParts, turns: Turns): void {
     async handler(request, reply) {
       await turns.next();
       const nodes = nodesOfQuery(request.query.node);
-      const { state } = supervisor;
-      const unknown = nodes?.filter((node) => !isKnownNode(state, node)) ?? [];
+      const unknown = nodes?.filter((node) => !isKnownNode(supervisor.state, node)) ?? [];
       if (unknown.length > 0) throw refusal({ kind: 'unknown-nodes', nodes: unknown }, 'read the status');
-      const { lastTickTookMs, effectiveFastIntervalMs } = monitor;
       const isOperator = callerOf(request).role === 'operator';
-      const about = {
-        version,
-        lastTickTookMs,
-        effectiveFastIntervalMs,
-        journal: journalHealth(),
-        history: history?.health() ?? null,
-        isOperator,
-        ...(gpuProcesses && { gpuProcesses: gpuProcesses() }),
-        ...(cluster && { cluster: cluster.facts() }),
-        ...(notify && { notify: notify() }),
-        ...(security && { security: security() }),
+      const work = async (): Promise<Buffer> => {
+        const { lastTickTookMs, effectiveFastIntervalMs } = monitor;
+        const about = {
+          version,
+          lastTickTookMs,
+          effectiveFastIntervalMs,
+          journal: journalHealth(),
+          history: history?.health() ?? null,
+          isOperator,
+          ...(gpuProcesses && { gpuProcesses: gpuProcesses() }),
+          ...(cluster && { cluster: cluster.facts() }),
+          ...(notify && { notify: notify() }),
+          ...(security && { security: security() }),
+        };
+        // As bytes, once for all who share it.
+        return Buffer.from(await statusText(supervisor.state, clock.now(), about, nodes, () => turns.pause()));
       };
-      const text = await turns.whole(() => statusText(state, clock.now(), about, nodes, loopTurn));
-      // Text is passed on as it is.
-      return reply.type('application/json; charset=utf-8').send(text as never);
+      const body = await turns.whole(JSON.stringify(['status', isOperator, nodes]), work);
+      return reply.type('application/json; charset=utf-8').send(body as never);
     },
   });
 }

@@ -1,0 +1,44 @@
+import t from 'tap';
+import { loopTurn, TurnShare } from '../src/clock.ts';
+
+/** Asks for pieces of these sizes at once; gives in which turn of the loop each of them began. */
+async function turnsOf(share: TurnShare, amounts: readonly number[]): Promise<number[]> {
+  let turn = 0;
+  let isOver = false;
+  const counting = (async () => {
+    for (; !isOver; turn++) await loopTurn();
+  })();
+  const began = await Promise.all(amounts.map((amount) => share.take(amount).then(() => turn)));
+  isOver = true;
+  await counting;
+  return began;
+}
+
+t.test('TurnShare begins no more than its share in one turn of the loop, in the order of asking', async (t) => {
+  const share = new TurnShare(100);
+  const began = await turnsOf(share, [60, 40, 50, 50, 10, 10]);
+  t.same(
+    began.map((turn) => turn - (began[0] ?? 0)),
+    [0, 0, 1, 1, 2, 2],
+  );
+});
+
+t.test(
+  'TurnShare gives a piece over its share a turn of its own, and keeps no small one back behind it for longer',
+  async (t) => {
+    const share = new TurnShare(100);
+    const began = await turnsOf(share, [250, 10, 250, 10]);
+    t.same(
+      began.map((turn) => turn - (began[0] ?? 0)),
+      [0, 1, 2, 3],
+    );
+  },
+);
+
+t.test('TurnShare lets a piece through at once after a pause', async (t) => {
+  const share = new TurnShare(100);
+  await share.take(100);
+  await loopTurn();
+  await loopTurn();
+  t.same(await turnsOf(share, [100]), [0]);
+});
