@@ -43,10 +43,25 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- concat $own ($listen.hosts | default list) | uniq | toJson -}}
 {{- end -}}
 
+{{/* What callers write before the Service's name. */}}
+{{- define "vsf-safety.scheme" -}}
+{{- ternary "https" "http" (ne .Values.tls.secretName "") -}}
+{{- end -}}
+
+{{/* Where the certificate is mounted: a folder, whose files the kubelet replaces; those of a subPath it would not. */}}
+{{- define "vsf-safety.tlsFolder" -}}
+/run/secrets/vsf-safety-tls
+{{- end -}}
+
 {{/* The service's configuration: what the values say, and what follows from the chart itself. */}}
 {{- define "vsf-safety.config" -}}
+{{- $listen := dict "hosts" (include "vsf-safety.hosts" . | fromJsonArray) -}}
+{{- if .Values.tls.secretName -}}
+{{- $folder := include "vsf-safety.tlsFolder" . -}}
+{{- $_ := set $listen "tls" (dict "certFile" (printf "%s/tls.crt" $folder) "keyFile" (printf "%s/tls.key" $folder)) -}}
+{{- end -}}
 {{- $own := dict
-  "listen" (dict "hosts" (include "vsf-safety.hosts" . | fromJsonArray))
+  "listen" $listen
   "stateDir" "/var/lib/vsf-safety/state"
   "kubernetes" (dict "enabled" true "namespace" .Release.Namespace "namespaces" .Values.workloadNamespaces) -}}
 {{- mergeOverwrite (deepCopy .Values.config) $own | toYaml -}}

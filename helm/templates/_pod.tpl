@@ -1,5 +1,6 @@
 {{/* The pod, the same in a Deployment and in a StatefulSet. */}}
 {{- define "vsf-safety.pod" -}}
+{{- $scheme := include "vsf-safety.scheme" . | upper -}}
 metadata:
   labels:
     {{- include "vsf-safety.labels" . | nindent 4 }}
@@ -57,6 +58,15 @@ spec:
         # Where the command line finds the operator's token.
         - name: VSF_SAFETY_STATE_DIR
           value: /var/lib/vsf-safety/state
+        {{- if .Values.tls.secretName }}
+        # For commands within the pod.
+        - name: VSF_SAFETY_URL
+          value: https://localhost:8470
+        {{- with .Values.tls.caKey }}
+        - name: VSF_SAFETY_CA_FILE
+          value: {{ include "vsf-safety.tlsFolder" $ }}/{{ . }}
+        {{- end }}
+        {{- end }}
         {{- with .Values.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -66,18 +76,18 @@ spec:
           protocol: TCP
       # Alive is whose evaluations come; nothing outside the process counts, so that a lost API server ends no watch.
       startupProbe:
-        httpGet: { path: /healthz, port: http }
+        httpGet: { path: /healthz, port: http, scheme: {{ $scheme }} }
         periodSeconds: 2
         timeoutSeconds: 5
         failureThreshold: 30
       livenessProbe:
-        httpGet: { path: /healthz, port: http }
+        httpGet: { path: /healthz, port: http, scheme: {{ $scheme }} }
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 3
       # Ready: the latch is known and the last tick was in time. Only an update waits for it: the Service does not.
       readinessProbe:
-        httpGet: { path: /readyz, port: http }
+        httpGet: { path: /readyz, port: http, scheme: {{ $scheme }} }
         periodSeconds: 5
         timeoutSeconds: 5
         failureThreshold: 2
@@ -97,6 +107,11 @@ spec:
           mountPath: /var/lib/vsf-safety
         - name: tmp
           mountPath: /tmp
+        {{- if .Values.tls.secretName }}
+        - name: tls
+          mountPath: {{ include "vsf-safety.tlsFolder" . }}
+          readOnly: true
+        {{- end }}
         {{- range .Values.secrets }}
         - name: secret-{{ . }}
           mountPath: /run/secrets/{{ . }}
@@ -117,6 +132,12 @@ spec:
     - name: tmp
       emptyDir:
         sizeLimit: 64Mi
+    {{- with .Values.tls.secretName }}
+    - name: tls
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
+    {{- end }}
     {{- range .Values.secrets }}
     - name: secret-{{ . }}
       secret:

@@ -14,6 +14,7 @@ const NOT_OURS: Readonly<Record<string, string>> = {
   '# prometheus.yml': 'Prometheus’ own configuration',
   '- alert: RoomTooHot': 'an alert rule of the reader’s',
   '# my-values.yaml': 'values of the chart, below',
+  '# certificate.yaml': 'an object of cert-manager’s',
   'volumes:': 'part of a pod',
 };
 
