@@ -21,7 +21,9 @@ interface Operation {
   readonly tags?: readonly string[];
   readonly 'x-role'?: string;
   readonly parameters?: readonly { readonly name: string; readonly in: string; readonly description?: string }[];
-  readonly requestBody?: { readonly content?: Readonly<Record<string, { readonly schema?: unknown }>> };
+  readonly requestBody?: {
+    readonly content?: Readonly<Record<string, { readonly schema?: unknown; readonly example?: unknown }>>;
+  };
   readonly responses?: Readonly<
     Record<
       string,
@@ -83,13 +85,13 @@ function operationHtml(method: string, path: string, operation: Operation): stri
       .filter(Boolean);
     return `<tr><td>${escapeHtml(status)}</td><td>${withCode(description)} ${schemas.join(', ')}</td></tr>`;
   });
-  const body = Object.values(operation.requestBody?.content ?? {})[0]?.schema;
+  const body = Object.values(operation.requestBody?.content ?? {})[0];
   return `<div class="op${isStop ? ' stop' : ''}">
 <h3><code>${escapeHtml(method.toUpperCase())} ${escapeHtml(path)}</code></h3>
 <p>${withCode(operation.summary ?? '')} <small>(${escapeHtml(operation['x-role'] ?? '')})</small></p>
 ${operation.description ? `<p>${withCode(operation.description)}</p>` : ''}
 ${parameters.length > 0 ? `<table>${parameters.join('')}</table>` : ''}
-${body ? `<p>Body:</p>${schemaHtml(body)}` : ''}
+${body ? `<p>Body, for example:</p>${schemaHtml(body.example)}<p>Its schema:</p>${schemaHtml(body.schema)}` : ''}
 <table>${responses.join('')}</table>
 </div>`;
 }

@@ -2,6 +2,7 @@
 // added from the tables that the code itself runs by. The checked-in copy is openapi/openapi.yaml.
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger';
 import { type Access, accessOf } from './access.ts';
+import { BODY_EXAMPLES } from './openapi-examples.ts';
 import { problems } from './schemas.ts';
 
 /** Of the API, not of the product: it rises when the document changes in a way that clients must know. */
@@ -47,10 +48,14 @@ function commonResponses(schema: DocumentedSchema, method: string, access: Acces
 /** A 503 of the gate, beside the route's own where it has one. */
 function unreviewed(own: unknown): unknown {
   const common = problems('A cluster judges tokens and does not answer');
-  return isDocumented(own) ? { ...own, content: { ...own.content, ...common.content } } : common;
+  if (!isDocumented(own)) return common;
+  const description = `${own.description}; or a cluster judges tokens and does not answer`;
+  return { ...own, description, content: { ...own.content, ...common.content } };
 }
 
-const isDocumented = (response: unknown): response is { readonly content: Readonly<Record<string, unknown>> } =>
+const isDocumented = (
+  response: unknown,
+): response is { readonly description?: string; readonly content: Readonly<Record<string, unknown>> } =>
   typeof response === 'object' && response !== null && 'content' in response;
 
 export const OPENAPI_OPTIONS: FastifyDynamicSwaggerOptions = {
@@ -102,8 +107,9 @@ export const OPENAPI_OPTIONS: FastifyDynamicSwaggerOptions = {
       for (const operation of Object.values(path ?? {})) {
         const { operationId = '', requestBody } = operation as {
           operationId?: string;
-          requestBody?: { required?: boolean };
+          requestBody?: { required?: boolean; content?: Record<string, { example?: unknown }> };
         };
+        for (const media of Object.values(requestBody?.content ?? {})) media.example = BODY_EXAMPLES[operationId];
         if (requestBody && OPTIONAL_BODIES.includes(operationId)) requestBody.required = false;
       }
     }

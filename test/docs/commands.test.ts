@@ -72,6 +72,7 @@ const SCENES: Readonly<Record<string, Scene>> = {
       'sudo scripts/clean-root.sh': BUILDS,
       'node scripts/helm.mjs': { why: 'network' },
       'npm run openapi': BUILDS,
+      'npm run api': BUILDS,
     },
   },
   'README.md': {
@@ -100,6 +101,7 @@ const SCENES: Readonly<Record<string, Scene>> = {
       'cd clients/python && python3 -m unittest': BUILDS,
     },
   },
+  'docs/api.md': { exceptions: { 'npx vsf-safety watch': { says: /PROCEED/ } } },
   'docs/cluster.md': {
     files: (document) => ({ 'cluster.yaml': yaml(document, 'source: exporters') }),
     exceptions: {
@@ -255,7 +257,7 @@ t.test('the table of what is not run lists only what is written', (t) => {
   t.end();
 });
 
-t.test('every command that can be run does what its document says', { skip: lacksPrograms, jobs: 3 }, async (t) => {
+t.test('every command that can be run does what its document says', { skip: lacksPrograms, jobs: 2 }, async (t) => {
   for (const document of documents) {
     const scene = SCENES[document.path] ?? {};
     const sections = scene.hasSections ? new Set(document.blocks.map(({ section }) => section)) : [undefined];

@@ -1,4 +1,8 @@
+import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import formats from 'ajv-formats';
 import t from 'tap';
 import { parse } from 'yaml';
 import { FINDING_CODES } from '../../src/domain/result.ts';
@@ -10,6 +14,7 @@ interface Operation {
   readonly operationId?: string;
   readonly summary?: string;
   readonly security?: readonly object[];
+  readonly requestBody?: { readonly content: Record<string, { readonly example?: unknown }> };
   readonly responses: Record<string, { readonly description: string; readonly content?: Record<string, unknown> }>;
 }
 interface Document {
@@ -45,6 +50,31 @@ t.test('the document names every code there is', async (t) => {
   t.same(schemas['Problem']?.properties?.['code']?.enum, PROBLEM_CODES);
   t.same(schemas['Finding']?.properties?.['code']?.enum, FINDING_CODES);
   for (const code of PROBLEM_CODES) t.ok(PROBLEMS[code].status >= 400 && PROBLEMS[code].title.length > 0, code);
+});
+
+t.test('the document has an example of every body, which its schema takes', (t) => {
+  const { paths } = parse(checkedIn) as Document;
+  const ajv = new Ajv2020({ strict: false });
+  formats.default(ajv);
+  ajv.addSchema(parse(checkedIn), 'openapi');
+  const bodies = Object.entries(paths).flatMap(([path, item]) =>
+    Object.entries(item).flatMap(([method, { requestBody }]) =>
+      Object.entries(requestBody?.content ?? {}).map(([type, { example }]) => ({ path, method, type, example })),
+    ),
+  );
+  t.ok(bodies.length > 8, `${bodies.length} bodies`);
+  for (const { path, method, type, example } of bodies) {
+    const at = ['paths', path, method, 'requestBody', 'content', type, 'schema'];
+    const pointer = at.map((step) => step.replaceAll('/', '~1')).join('/');
+    const validate = ajv.compile({ $ref: `openapi#/${pointer}` });
+    t.ok(example !== undefined && validate(example), `${method} ${path}: ${ajv.errorsText(validate.errors)}`);
+  }
+  t.end();
+});
+
+t.test('docs/api.md has the routes and codes of the document; npm run api writes them anew', async (t) => {
+  const { stdout } = await promisify(execFile)(process.execPath, ['scripts/api-docs.mjs', '--print']);
+  t.equal(stdout, await readFile('docs/api.md', 'utf8'));
 });
 
 t.test('GET /docs shows every route and schema, from no other host and without a script', async (t) => {

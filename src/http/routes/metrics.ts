@@ -2,6 +2,7 @@
 import Type from 'typebox';
 import { metricsText, negotiateMetrics, Tally } from '../metrics.ts';
 import type { App, AppParts } from '../parts.ts';
+import { problems } from '../schemas.ts';
 import { leadershipOf } from '../status-view.ts';
 import type { Stream } from '../stream.ts';
 import type { Turns } from '../turns.ts';
@@ -25,6 +26,7 @@ export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 
           description: 'Prometheus text, or OpenMetrics where Accept prefers it',
           content: { 'text/plain': text, 'application/openmetrics-text': text },
         },
+        503: problems('Too many such questions are being answered'),
       },
     },
     preHandler: turns.place('read'),

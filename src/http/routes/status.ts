@@ -4,7 +4,7 @@ import { isKnownNode } from '../../domain/state.ts';
 import { callerOf } from '../callers.ts';
 import type { App, AppParts } from '../parts.ts';
 import { refusal } from '../refusal.ts';
-import { json, ref, StatusSchema } from '../schemas.ts';
+import { json, problems, ref, StatusSchema } from '../schemas.ts';
 import { nodesOfQuery } from '../start-request.ts';
 import { statusText } from '../status-view.ts';
 import type { Turns } from '../turns.ts';
@@ -29,7 +29,10 @@ export function addStatusRoute(app: App, parts: AppParts, turns: Turns): void {
       summary: 'Everything that is known: interlock, nodes with every reading, leases, sources',
       tags: ['watch'],
       querystring: QuerySchema,
-      response: { 200: json(ref(StatusSchema), 'All of it') },
+      response: {
+        200: json(ref(StatusSchema), 'All of it'),
+        503: problems('Too many such questions are being answered'),
+      },
     },
     preHandler: turns.place('read'),
     async handler(request, reply) {
