@@ -10,7 +10,12 @@ const from = (path) => fileURLToPath(new URL(path, dist));
 await rm(to, { recursive: true, force: true });
 await build({
   // Beside each other, as each is beside its starter in dist: the workers are found by their names.
-  entryPoints: { main: from('cli/main.js'), worker: from('history/worker.js'), watchdog: from('run/watchdog.js') },
+  entryPoints: {
+    main: from('cli/main.js'),
+    worker: from('history/worker.js'),
+    watchdog: from('run/watchdog.js'),
+    canary: from('run/canary.js'),
+  },
   outdir: fileURLToPath(to),
   chunkNames: 'chunk-[hash]',
   bundle: true,

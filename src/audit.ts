@@ -14,6 +14,7 @@ export const AUDIT_DEEDS = [
   'restore',
   'forget',
   'simulate',
+  'commission',
   'tokens-reloaded',
   'certificate-reloaded',
   'started',

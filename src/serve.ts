@@ -4,8 +4,10 @@ import { verifyProcessGroup } from './actuators/process-group.ts';
 import { type Assembled, type AssembleOptions, assemble } from './assemble.ts';
 import { Audit } from './audit.ts';
 import { systemClock, withDeadline } from './clock.ts';
+import { CommissionStore } from './commission-store.ts';
 import type { Config } from './config.ts';
 import { buildApp } from './http/app.ts';
+import { readCommissionReport } from './http/commission-view.ts';
 import type { App, AppParts } from './http/parts.ts';
 import { TokenSet } from './http/token-set.ts';
 import { openCertificate } from './serve-certificate.ts';
@@ -42,7 +44,7 @@ export function createLogger(level: Config['logLevel']): Logger {
 export function appOf(
   assembled: Assembled,
   log: Logger,
-  access: Pick<AppParts, 'tokens' | 'security' | 'audit' | 'certificate'>,
+  access: Pick<AppParts, 'tokens' | 'security' | 'audit' | 'commission' | 'certificate'>,
 ): App {
   const { config, supervisor, monitor, clock, instance, journal, history, processTable, simulation, cluster } =
     assembled;
@@ -100,8 +102,10 @@ export async function serve(config: Config, options: ServeOptions): Promise<Serv
   });
   const onRenewed = (detail: string): void =>
     audit.record({ deed: 'certificate-reloaded', outcome: 'done', by: 'service', detail });
+  const commission = await CommissionStore.open(stateFolder.folder, readCommissionReport);
   const app = appOf(assembled, log, {
     tokens,
+    commission,
     ...(certificate && { certificate }),
     audit,
     security: () => ({

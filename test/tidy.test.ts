@@ -29,6 +29,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   journal: ['domain', 'clock'],
   'state-folder': ['journal', 'clock'],
   audit: ['clock', 'journal'],
+  'commission-store': ['journal'],
   history: ['domain', 'clock'],
   config: ['domain', 'clock'],
   sources: ['domain', 'clock'],
@@ -55,7 +56,19 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
   // The page takes the service's types, so that both speak of the same fields; see below.
   dashboard: ['domain', 'http'],
-  http: ['domain', 'clock', 'config', 'supervisor', 'monitor', 'journal', 'history', 'notify', 'version', 'audit'],
+  http: [
+    'domain',
+    'clock',
+    'config',
+    'supervisor',
+    'monitor',
+    'journal',
+    'history',
+    'notify',
+    'version',
+    'audit',
+    'commission-store',
+  ],
   serve: [
     'assemble',
     'http',
@@ -67,6 +80,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     'audit',
     'sources',
     'state-folder',
+    'commission-store',
   ],
   'service-manager': ['domain', 'config', 'supervisor'],
   sdk: ['domain', 'clock', 'config', 'assemble', 'serve', 'http'],
@@ -87,7 +101,14 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ],
 };
 /** Started by node itself, or imported by other packages. */
-const ENTRIES = ['cli/main.ts', 'sdk/index.ts', 'run/watchdog.ts', 'history/worker.ts', 'dashboard/main.tsx'];
+const ENTRIES = [
+  'cli/main.ts',
+  'sdk/index.ts',
+  'run/watchdog.ts',
+  'run/canary.ts',
+  'history/worker.ts',
+  'dashboard/main.tsx',
+];
 /** The page runs in another world, with a clock of its own. */
 const CLOCKS = ['clock.ts', 'dashboard/clock.ts'];
 

@@ -26,6 +26,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   estop: { usage: 'estop', summary: 'emergency stop: everything, or some nodes', load: () => import('./estop.ts') },
   drill: { usage: 'drill', summary: 'list what a stop would stop; touches nothing', load: () => import('./drill.ts') },
   reset: { usage: 'reset', summary: 'let workloads start again after a stop', load: () => import('./reset.ts') },
+  commission: {
+    usage: 'commission',
+    summary: 'test a new machine or cluster, and keep a report',
+    load: () => import('./commission.ts'),
+  },
   restore: {
     usage: 'restore',
     summary: 'give controllers back what a stop took',

@@ -104,9 +104,14 @@ export class ServiceClient {
     return answer;
   }
 
+  /** What an operator's deed is done with: the token that was given, else the one of this machine's state folder. */
+  async operatorToken(): Promise<string | null> {
+    return this.#token ?? (await this.#findOperatorToken());
+  }
+
   /** Where the events are told, and who asks for them: as an operator. */
   async streamRequest(): Promise<{ readonly url: string; readonly headers: Readonly<Record<string, string>> }> {
-    const token = this.#token ?? (await this.#findOperatorToken());
+    const token = await this.operatorToken();
     return {
       url: `${this.url.replace(/^http/, 'ws')}/ws`,
       headers: token === null ? {} : { authorization: `Bearer ${token}` },

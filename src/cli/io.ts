@@ -18,6 +18,8 @@ export interface Io {
   readonly hostname: string;
   readonly homeDir: string;
   readonly fetch: typeof fetch;
+  /** Asks the person at the terminal; left out where there is none. `false` too when `signal` aborts. */
+  readonly confirm?: (question: string, signal: AbortSignal) => Promise<boolean>;
 }
 
 /** The exit codes that commands end with. */

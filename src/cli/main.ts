@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The program `vsf-safety`: hands the real process to the command line, and its answer to the shell.
 import { homedir, hostname } from 'node:os';
+import { createInterface } from 'node:readline/promises';
 import { systemClock } from '../clock.ts';
 import { processEnvironment } from '../config.ts';
 import { runCli } from './cli.ts';
@@ -27,6 +28,19 @@ function homeDir(): string {
   }
 }
 
+async function confirmAtTerminal(question: string, signal: AbortSignal): Promise<boolean> {
+  // Ctrl-C stays a signal, as everywhere else.
+  const reader = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
+  try {
+    return /^y(es)?$/i.test((await reader.question(`${question} [y/N] `, { signal })).trim());
+  } catch (error) {
+    if (signal.aborted) return false;
+    throw error;
+  } finally {
+    reader.close();
+  }
+}
+
 process.exitCode = await runCli(process.argv.slice(2), {
   stdout: process.stdout,
   stderr: process.stderr,
@@ -35,4 +49,5 @@ process.exitCode = await runCli(process.argv.slice(2), {
   hostname: hostname(),
   homeDir: homeDir(),
   fetch: trustingFetch(processEnvironment),
+  ...(process.stdin.isTTY === true && process.stderr.isTTY === true && { confirm: confirmAtTerminal }),
 });

@@ -95,6 +95,8 @@ export interface HardwareLimits {
   readonly id?: string;
   /** Absolute temperature at which the card slows itself down, °C. Never a T.Limit distance. */
   readonly slowdownC?: number;
+  /** Absolute temperature at which the card turns itself off, °C. */
+  readonly shutdownC?: number;
   /** Temperature that the driver regulates to, °C. */
   readonly targetC?: number;
   readonly enforcedPowerW?: number;

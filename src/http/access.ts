@@ -35,6 +35,8 @@ export const ACCESS = {
   'POST /estop/restore': 'operator',
   'POST /nodes/:node/forget': 'operator',
   'POST /simulation': 'operator',
+  'GET /commission': 'viewer',
+  'POST /commission': 'operator',
   'GET /history': 'viewer',
   'GET /metrics': 'viewer',
   'GET /ws': 'viewer',

@@ -25,6 +25,7 @@ import { OPENAPI_OPTIONS } from './openapi.ts';
 import type { App, AppParts } from './parts.ts';
 import { answerError, PROBLEM_TYPE, Problem, problemOf, sendProblem } from './problem.ts';
 import { addAlertmanagerRoute } from './routes/alertmanager.ts';
+import { addCommissionRoutes } from './routes/commission.ts';
 import { addDashboardRoutes } from './routes/dashboard.ts';
 import { addDocsRoutes } from './routes/docs.ts';
 import { addEstopRoutes } from './routes/estop.ts';
@@ -162,6 +163,7 @@ function addRoutes(app: App, parts: AppParts): void {
   addAlertmanagerRoute(app, parts);
   addNodeRoutes(app, parts);
   addSimulationRoute(app, parts);
+  addCommissionRoutes(app, parts);
   addHistoryRoute(app, parts, turns);
   const stream = addStreamRoute(app, parts);
   addMetricsRoute(app, parts, stream, turns);

@@ -13,6 +13,7 @@ const DEEDS: Readonly<Partial<Record<keyof typeof ACCESS, AuditDeed>>> = {
   'POST /estop/restore': 'restore',
   'POST /nodes/:node/forget': 'forget',
   'POST /simulation': 'simulate',
+  'POST /commission': 'commission',
 };
 
 /** In a minute. What was refused, or changed nothing, can be asked for by anybody without end, and must not push out of the files what was done. */

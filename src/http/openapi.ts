@@ -67,7 +67,7 @@ export const OPENAPI_OPTIONS: FastifyDynamicSwaggerOptions = {
       description:
         'Watches GPU workstations and clusters while workload generators load them; refuses unsafe starts, stops everything before a limit is passed for long, and stays stopped until an operator resets. It is software and no certified emergency stop (ISO 13850).\n\n' +
         'Temperatures are in °C, powers in W, shares from 0 to 1. Unknown fields are to be ignored; a breaking change gets a prefix. What goes wrong is application/problem+json with a stable `code`; a refused preflight or lease carries its result instead.\n\n' +
-        'Roles: `viewer` reads, `workload` also takes leases and stops, `operator` also resets, forgets, drills and simulates. Bound to loopback, a caller without a token is a `workload`, unless the request was forwarded. Without a bearer token the Host must be a loopback name or one of `listen.hosts`, whatever its port; an Origin must match the Host, token or not.',
+        'Roles: `viewer` reads, `workload` also takes leases and stops, `operator` also resets, forgets, drills, simulates and hands in commissioning reports. Bound to loopback, a caller without a token is a `workload`, unless the request was forwarded. Without a bearer token the Host must be a loopback name or one of `listen.hosts`, whatever its port; an Origin must match the Host, token or not.',
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: 'http://127.0.0.1:8470', description: 'The default' }],

@@ -17,7 +17,7 @@ import type { NotifyStatus } from '../notify/target.ts';
 import type { Supervisor } from '../supervisor.ts';
 import type { ReviewToken } from './auth.ts';
 import type { ProblemCode } from './problem.ts';
-import type { RestoreStepSchema, SimulationStateSchema, Told } from './schemas.ts';
+import type { CommissionReportSchema, RestoreStepSchema, SimulationStateSchema, Told } from './schemas.ts';
 import type { TokenSet } from './token-set.ts';
 
 export type ProcessGroupCheck =
@@ -59,6 +59,15 @@ export interface ClusterPart {
     readonly mayGoOn: () => Promise<{ readonly ok: true } | { readonly ok: false; readonly detail: string }>;
     readonly onStep: (step: RestoreStep) => void;
   }): Promise<readonly RestoreStep[]>;
+}
+
+export type CommissionReport = Told<typeof CommissionReportSchema>;
+
+/** Where commissioning reports are kept. */
+export interface CommissionPart {
+  readonly last: CommissionReport | null;
+  /** Rejects with Node's error. */
+  keep(report: CommissionReport, inWords: string): Promise<void>;
 }
 
 /** PEM. */
@@ -118,6 +127,8 @@ export interface AppParts {
   readonly security?: () => SecurityView;
   /** Who did what and why, for good; left out where nobody keeps it. */
   readonly audit?: Pick<Audit, 'record'>;
+  /** Where commissioning reports are kept; left out: nowhere. */
+  readonly commission?: CommissionPart;
   /** The listener's certificate; left out: plain HTTP. */
   readonly certificate?: ServingCertificate;
   /** The cluster whose workloads are stopped; left out where none is configured. */

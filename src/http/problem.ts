@@ -46,6 +46,7 @@ export const PROBLEMS = {
   'internal-error': { status: 500, title: 'This service made a mistake' },
   'auth-unavailable': { status: 503, title: 'Nobody can say now whose token this is' },
   'evaluation-too-old': { status: 503, title: 'The last evaluation is too old to renew by' },
+  'commission-not-kept': { status: 503, title: 'The report cannot be kept' },
   'history-unavailable': { status: 503, title: 'The history cannot be read now, or none is kept' },
   'journal-unavailable': { status: 503, title: 'The journal cannot be written' },
   'not-leader': { status: 503, title: 'Another process of the cluster leads' },

@@ -19,6 +19,7 @@ import {
   UnitSchema,
   UnprotectedSchema,
 } from './base-schemas.ts';
+import { CommissionStatusSchema } from './commission-schemas.ts';
 import { HistoryStatusSchema } from './history-schemas.ts';
 
 export const MISSING_CAUSES = [
@@ -69,6 +70,14 @@ export const ReadingStatusSchema = component(
   ),
 );
 
+const OWN_LIMITS = {
+  slowdownC: Type.Optional(Type.Number({ description: 'Absolute, at which it slows itself down' })),
+  shutdownC: Type.Optional(Type.Number({ description: 'Absolute, at which it turns itself off' })),
+  targetC: Type.Optional(Type.Number({ description: 'Which its driver regulates to' })),
+  enforcedPowerW: Type.Optional(Type.Number()),
+  defaultPowerW: Type.Optional(Type.Number()),
+};
+
 const GpuStatusSchema = Type.Object({
   id: Type.String(),
   name: Type.Optional(Type.String()),
@@ -78,6 +87,9 @@ const GpuStatusSchema = Type.Object({
   listed: Type.Boolean({ description: 'A source lists it now' }),
   ignored: Type.Boolean({ description: 'Taken out by the configuration' }),
   slowdownC: Type.Optional(Type.Number({ description: 'Its own absolute slowdown temperature' })),
+  ownLimits: Type.Optional(
+    Type.Object(OWN_LIMITS, { description: 'What the card says of itself; what it does not tell is left out' }),
+  ),
   pods: Type.Optional(
     Type.Array(Type.String(), {
       description:
@@ -94,6 +106,7 @@ export const NodeStatusSchema = component(
     coolingSeconds: orNull(seconds('Until the cooldown can end')),
     live: Type.Boolean({ description: 'A workload is live here' }),
     profile: enumOf(['default', 'bizon1', 'custom']),
+    staleAfterSeconds: seconds('So long a failing source’s last readings count for running workloads'),
     constraints: ref(ConstraintsSchema),
     findings: Type.Array(ref(FindingSchema)),
     readings: Type.Array(ref(ReadingStatusSchema)),
@@ -111,6 +124,15 @@ export const SourceStatusSchema = component(
     lastSuccessAgeSeconds: orNull(seconds('null: it has not answered since the start')),
     failure: orNull(Type.Object({ cause: Type.String(), detail: Type.String(), seconds: seconds('Since it began') })),
     updatePeriodSeconds: orNull(seconds('Observed, where the source is slower than it is read')),
+    witnesses: Type.Array(
+      Type.Object({
+        name: Type.String(),
+        gpu: Type.Optional(Type.String({ description: 'Left out: it vouches for the whole source' })),
+        changedAgeSeconds: orNull(seconds('Since it was seen to change; null: never, since the start')),
+        counts: Type.Boolean({ description: 'false: it stands at 0, or stood still while readings moved' }),
+      }),
+      { description: 'Counters and clocks that move while the source is alive' },
+    ),
     oldestReadingAgeSeconds: orNull(seconds('Age of the oldest sample that counts; null: none counts')),
     scrape: orNull(
       Type.Object(
@@ -265,6 +287,13 @@ export const StatusSchema = component(
       pending: Type.Integer({ description: 'Handed in and not yet answered by the disk' }),
     }),
     history: ref(HistoryStatusSchema),
+    commission: orNull(ref(CommissionStatusSchema)),
+    caller: Type.Optional(
+      Type.Object(
+        { identity: Type.String(), role: enumOf(['viewer', 'workload', 'operator']) },
+        { description: 'Who asked, and what that may do' },
+      ),
+    ),
     security: Type.Optional(
       Type.Object({
         certificate: orNull(

@@ -16,10 +16,12 @@ import type { NodeState, SafetyState } from '../domain/state.ts';
 import type { SourceWatch } from '../domain/tracking.ts';
 import type { HistoryHealth } from '../history/history.ts';
 import type { NotifyStatus } from '../notify/target.ts';
+import type { Caller } from './access.ts';
+import { commissionStatusOf } from './commission-view.ts';
 import { interlockOf, interlockOfNode } from './estop-view.ts';
 import { historyStatusOf } from './history-view.ts';
 import { leaseView } from './lease-view.ts';
-import type { JournalView, SecurityView } from './parts.ts';
+import type { CommissionReport, JournalView, SecurityView } from './parts.ts';
 import type {
   ClusterStatusSchema,
   NodeStatusSchema,
@@ -43,6 +45,8 @@ export interface About {
   readonly cluster?: ClusterDetails;
   /** `null` or left out: none is kept. */
   readonly history?: HistoryHealth | null;
+  /** The last commissioning report; `null` or left out: there is none. */
+  readonly commission?: CommissionReport | null;
   /** What computes on this machine's GPUs; left out where nobody looks. */
   readonly gpuProcesses?: readonly GpuProcess[];
   /** How telling the webhooks goes; left out where none is configured. */
@@ -51,6 +55,8 @@ export interface About {
   readonly security?: SecurityView;
   /** The asker may see what an exporter's error says: it may hold secrets. */
   readonly isOperator: boolean;
+  /** Who asks; left out where nobody does. */
+  readonly caller?: Caller;
 }
 
 /** Nodes that are told of before other work may run: some 5 ms of it, where each has eight cards. */
@@ -172,6 +178,8 @@ function frameOf(
       pending: about.journal.pending,
     },
     history: historyStatusOf(about.history ?? null),
+    commission: about.commission ? commissionStatusOf(state, about.commission) : null,
+    ...(about.caller && { caller: about.caller }),
     ...(about.security && { security: about.security }),
   };
 }
@@ -209,12 +217,14 @@ export function nodeStatusOf(
   const settings = settingsOf(state.settings, name);
   const { known, listed } = node.watch.gpus;
   const ids = new Set([...known.keys(), ...listed.keys()]);
+  const ownLimits = ownLimitsOf(node);
   return {
     node: name,
     interlock: interlockOfNode(interlock, state, name),
     coolingSeconds: node.cooling && coolingLeftSeconds(node.cooling, now.elapsedMs, state.settings.intervalMs),
     live: isLive(state, name),
     profile: settings.profile,
+    staleAfterSeconds: settings.staleAfterMs / 1000,
     constraints: node.limits.constraints,
     findings: node.findings,
     readings: readingStatusesOf(state, node, now),
@@ -223,6 +233,7 @@ export function nodeStatusOf(
       if (!gpu) return [];
       const pods = listed.get(id)?.pods;
       const slowdownC = node.limits.slowdownC.get(id);
+      const own = ownLimits.get(id);
       return {
         id,
         ...(gpu.name !== undefined && { name: gpu.name }),
@@ -232,11 +243,27 @@ export function nodeStatusOf(
         listed: listed.has(id),
         ignored: gpuSettingsOf(settings, gpu).ignore,
         ...(slowdownC !== undefined && { slowdownC }),
+        ...(own && { ownLimits: own }),
         ...(pods && { pods: [...pods] }),
       };
     }),
     unprotected: node.unprotected,
   };
+}
+
+type OwnLimits = NonNullable<NodeStatus['gpus'][number]['ownLimits']>;
+
+/** What the cards of a node say of themselves, by id; two sources may tell of one. */
+function ownLimitsOf({ watch }: NodeState): ReadonlyMap<string, OwnLimits> {
+  const own = new Map<string, OwnLimits>();
+  for (const { lastAnswer } of watch.sources.values()) {
+    for (const { component, id: told, criticalC: _, ...limits } of lastAnswer?.hardwareLimits ?? []) {
+      if (component !== 'gpu' || told === undefined || Object.keys(limits).length === 0) continue;
+      const id = watch.gpus.aliases.get(told) ?? told;
+      own.set(id, { ...limits, ...own.get(id) });
+    }
+  }
+  return own;
 }
 
 /** Every reading of a node as a running workload is judged by it, then those that are only shown. */
@@ -321,6 +348,12 @@ function sourceStatusOf(
       seconds: secondsSince(failure.sinceMs, now),
     },
     updatePeriodSeconds: updatePeriodMs === null ? null : updatePeriodMs / 1000,
+    witnesses: [...source.witnesses].map(([gpu, { name, changedAtMs, everChanged, disqualified }]) => ({
+      name,
+      ...(gpu !== '' && { gpu }),
+      changedAgeSeconds: everChanged ? secondsSince(changedAtMs, now) : null,
+      counts: !disqualified,
+    })),
     oldestReadingAgeSeconds: oldestMs === null ? null : secondsSince(oldestMs, now),
     scrape: scrapeStatusOf(source, isOperator),
     notes: source.lastReport.notes,

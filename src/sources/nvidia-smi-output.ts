@@ -65,8 +65,15 @@ function addressIn(text: string): string | undefined {
 /** A card's own temperature limits in °C; empty for cards that only tell T.Limit distances. */
 export interface TemperatureLimits {
   readonly slowdownC?: number;
+  readonly shutdownC?: number;
   readonly targetC?: number;
 }
+
+const LIMIT_NAMES: ReadonlyMap<string, keyof TemperatureLimits> = new Map([
+  ['Slowdown Temp', 'slowdownC'],
+  ['Shutdown Temp', 'shutdownC'],
+  ['Target Temperature', 'targetC'],
+]);
 
 /**
  * The absolute limits in what `-q -d TEMPERATURE` prints, by canonical PCI address. "GPU Slowdown T.Limit Temp" (Ada,
@@ -82,10 +89,12 @@ export function parseTemperatureLimits(stdout: string): ReadonlyMap<string, Temp
       if (address !== undefined) limits.set(address, {});
       continue;
     }
-    const [, name, degrees = ''] = /^\s+GPU (Slowdown Temp|Target Temperature)\s*:\s*(\d{1,3}) C\s*$/.exec(line) ?? [];
+    const [, name, degrees = ''] =
+      /^\s+GPU (Slowdown Temp|Shutdown Temp|Target Temperature)\s*:\s*(\d{1,3}) C\s*$/.exec(line) ?? [];
     const value = Number(degrees);
-    if (address === undefined || name === undefined || value <= 0 || value > 125) continue;
-    limits.set(address, { ...limits.get(address), [name === 'Slowdown Temp' ? 'slowdownC' : 'targetC']: value });
+    const key = name === undefined ? undefined : LIMIT_NAMES.get(name);
+    if (address === undefined || key === undefined || value <= 0 || value > 125) continue;
+    limits.set(address, { ...limits.get(address), [key]: value });
   }
   return limits;
 }

@@ -48,6 +48,8 @@ const TABLE: Readonly<Record<Route, Row>> = {
   'POST /estop/restore': OPERATES,
   'POST /nodes/:node/forget': OPERATES,
   'POST /simulation': OPERATES,
+  'GET /commission': READS,
+  'POST /commission': OPERATES,
   'GET /history': READS,
   'GET /metrics': READS,
   'GET /ws': READS,

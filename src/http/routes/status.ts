@@ -40,7 +40,7 @@ export function addStatusRoute(app: App, parts: AppParts, turns: Turns): void {
       const nodes = nodesOfQuery(request.query.node);
       const unknown = nodes?.filter((node) => !isKnownNode(supervisor.state, node)) ?? [];
       if (unknown.length > 0) throw refusal({ kind: 'unknown-nodes', nodes: unknown }, 'read the status');
-      const isOperator = callerOf(request).role === 'operator';
+      const { identity, role } = callerOf(request);
       const work = async (): Promise<Buffer> => {
         const { lastTickTookMs, effectiveFastIntervalMs } = monitor;
         const about = {
@@ -49,7 +49,9 @@ export function addStatusRoute(app: App, parts: AppParts, turns: Turns): void {
           effectiveFastIntervalMs,
           journal: journalHealth(),
           history: history?.health() ?? null,
-          isOperator,
+          commission: parts.commission?.last ?? null,
+          isOperator: role === 'operator',
+          caller: { identity, role },
           ...(gpuProcesses && { gpuProcesses: gpuProcesses() }),
           ...(cluster && { cluster: cluster.facts() }),
           ...(notify && { notify: notify() }),
@@ -58,7 +60,7 @@ export function addStatusRoute(app: App, parts: AppParts, turns: Turns): void {
         // As bytes, once for all who share it.
         return Buffer.from(await statusText(supervisor.state, clock.now(), about, nodes, () => turns.pause()));
       };
-      const body = await turns.whole(JSON.stringify(['status', isOperator, nodes]), work);
+      const body = await turns.whole(JSON.stringify(['status', identity, role, nodes]), work);
       return reply.type('application/json; charset=utf-8').send(body as never);
     },
   });

@@ -1,0 +1,71 @@
+// The commissioning of a machine or cluster: a guided test that an operator runs before it is used, and of which a report
+// is kept. Here is what its verdicts mean, and when a kept report speaks of another machine than the one that is watched
+// now. The test itself is a client's (cli/commission.ts); nothing here or there changes what is judged safe.
+
+/** In the order in which they are tried. */
+export const COMMISSION_STEPS = [
+  'service',
+  'inventory',
+  'limits',
+  'sensors',
+  'intervals',
+  'cluster',
+  'drill',
+  'canary',
+] as const;
+export type CommissionStep = (typeof COMMISSION_STEPS)[number];
+
+/** Of one step. `not-applicable`: there is nothing to be tried here; `skipped`: there is, and it was left out. */
+export const STEP_VERDICTS = ['pass', 'warning', 'fail', 'skipped', 'not-applicable'] as const;
+export type StepVerdict = (typeof STEP_VERDICTS)[number];
+
+export const COMMISSION_VERDICTS = ['accepted', 'accepted-with-warnings', 'rejected'] as const;
+export type CommissionVerdict = (typeof COMMISSION_VERDICTS)[number];
+
+/** One failure rejects; a warning, and what was left out, is said with the acceptance. */
+export function commissionVerdict(steps: readonly { readonly verdict: StepVerdict }[]): CommissionVerdict {
+  if (steps.some(({ verdict }) => verdict === 'fail')) return 'rejected';
+  const isClean = steps.every(({ verdict }) => verdict === 'pass' || verdict === 'not-applicable');
+  return isClean ? 'accepted' : 'accepted-with-warnings';
+}
+
+/** What a report was made of, or what is there now. */
+export interface CommissionSubject {
+  readonly simulated: boolean;
+  /** Over every limit in force. */
+  readonly constraintsDigest: string;
+  /** `node/id` of every card that is judged. */
+  readonly gpus: readonly string[];
+}
+
+/** Cards that are named; of the others the number. */
+const MOST_NAMED = 3;
+
+/** Why a report speaks no longer of what is there now, a sentence each; none: it does. */
+export function outdatedReasons(then: CommissionSubject, now: CommissionSubject): string[] {
+  const isGone = absentFrom(now.gpus);
+  const isNew = absentFrom(then.gpus);
+  return [
+    ...(then.simulated === now.simulated
+      ? []
+      : [then.simulated ? 'it was made on a simulated rig' : 'it was made on real hardware, this is a simulated rig']),
+    ...(then.constraintsDigest === now.constraintsDigest
+      ? []
+      : [`the limits have changed: their digest was ${then.constraintsDigest} and is ${now.constraintsDigest}`]),
+    ...named('gone since', then.gpus.filter(isGone)),
+    ...named('new since', now.gpus.filter(isNew)),
+  ];
+}
+
+function absentFrom(gpus: readonly string[]): (gpu: string) => boolean {
+  const there = new Set(gpus);
+  return (gpu) => !there.has(gpu);
+}
+
+function named(what: string, gpus: readonly string[]): string[] {
+  if (gpus.length === 0) return [];
+  const more = gpus.length > MOST_NAMED ? ` and ${gpus.length - MOST_NAMED} more` : '';
+  return [
+    `${gpus.length === 1 ? 'a GPU is' : `${gpus.length} GPUs are`} ${what}: ${gpus.slice(0, MOST_NAMED).join(', ')}${more}`,
+  ];
+}
