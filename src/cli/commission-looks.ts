@@ -161,8 +161,8 @@ export function limitsStep({ nodes, conflicts, constraints }: Status): StepDraft
       .map((gpu) => ({ node, gpu, own: gpu.ownLimits ?? {} })),
   );
   step.table(
-    'GPUs: our limits, and the card’s own',
-    ['NODE', 'GPU', 'WARNING/STOP', 'SLOWDOWN', 'SHUTDOWN', 'TARGET', 'WARNING/STOP', 'CAP NOW', 'DEFAULT CAP'],
+    'GPUs: warning/hard stop, and what the card says of itself',
+    ['NODE', 'GPU', 'TEMPERATURE', 'SLOWDOWN', 'SHUTDOWN', 'TARGET', 'POWER', 'CAP NOW', 'DEFAULT CAP'],
     rows.map(({ node, gpu, own }) => [
       node.node,
       gpu.pciAddress ?? gpu.id,
@@ -176,7 +176,12 @@ export function limitsStep({ nodes, conflicts, constraints }: Status): StepDraft
     ]),
   );
   const others = conflicts.filter(({ code }) => code !== 'gpu-slowdown-below-hard-stop');
-  step.each(others, ({ message, remedy }) => step.warn(message, remedy), 'warning');
+  step.each(
+    alike(others),
+    ({ conflict: { message, remedy, node }, more }) =>
+      step.warn(more === 0 ? message : `${message} (and so for ${more} more of ${node})`, remedy),
+    'warning',
+  );
   const slow = rows.filter(
     ({ node, own: { slowdownC = 0 } }) =>
       slowdownC >= LEAST_SLOWDOWN_C && slowdownC <= node.constraints.gpu.temperatureC.hardStop,
@@ -210,6 +215,19 @@ export function limitsStep({ nodes, conflicts, constraints }: Status): StepDraft
   return step.say(
     `${profile}: ${problems === 0 ? 'nothing contradicts what the hardware says of itself' : counted(problems, 'conflict')}`,
   );
+}
+
+/** One of each kind on a node, and how many more say the same. */
+function alike(conflicts: Status['conflicts']): { readonly conflict: Status['conflicts'][number]; more: number }[] {
+  const kinds = new Map<string, { readonly conflict: Status['conflicts'][number]; more: number }>();
+  for (const conflict of conflicts) {
+    const { code, node, limit, hardware } = conflict;
+    const key = `${code}/${node}/${limit}/${hardware}`;
+    const kind = kinds.get(key);
+    if (kind) kind.more += 1;
+    else kinds.set(key, { conflict, more: 0 });
+  }
+  return [...kinds.values()];
 }
 
 function limitsText({ readings }: NodeStatus, id: string, quantity: ReadingStatus['quantity']): string {

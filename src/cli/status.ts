@@ -3,7 +3,17 @@
 import type { Status } from '../http/status-view.ts';
 import { CLIENT_HELP, CLIENT_OPTIONS, ServiceClient } from './client.ts';
 import { type Command, CommandFailed, EXIT, readArguments } from './io.ts';
-import { ageText, type Colour, type Paint, paintFor, printable, tableOf, writeJson, writeLines } from './layout.ts';
+import {
+  ageText,
+  type Cell,
+  type Colour,
+  type Paint,
+  paintFor,
+  printable,
+  tableOf,
+  writeJson,
+  writeLines,
+} from './layout.ts';
 import { nodeLines } from './node-table.ts';
 
 const help = `\
@@ -151,7 +161,10 @@ function statusLines(status: Status, url: string, paint: Paint): string[] {
   ];
 }
 
-function headLines({ lastResult, interlock, evaluation, constraints, journal }: Status, paint: Paint): string[] {
+function headLines(
+  { lastResult, interlock, evaluation, constraints, journal, commission }: Status,
+  paint: Paint,
+): string[] {
   const rows = [
     lastResult === null
       ? ['Action', 'none yet, the first evaluation is under way']
@@ -163,9 +176,19 @@ function headLines({ lastResult, interlock, evaluation, constraints, journal }: 
     ...(interlock.tripId === undefined ? [] : [['Trip', interlock.tripId]]),
     ['Evaluated', evaluatedText(evaluation)],
     ['Limits', `profile ${constraints.profile}, digest ${constraints.digest}`],
+    // A service of an earlier version tells nothing of it.
+    ...(commission === undefined ? [] : [['Commissioned', commissionCell(commission)]]),
     ...(journal.ok ? [] : [['Journal', { text: `cannot be written: ${journal.detail}`, colour: 'red' as const }]]),
   ];
   return tableOf(rows, paint);
+}
+
+function commissionCell(commission: Status['commission']): Cell {
+  if (commission === null) return 'never; "vsf-safety commission" tests this installation';
+  const { at, verdict, operator, isCurrent, outdated } = commission;
+  const text = `${verdict.replaceAll('-', ' ')}, ${at.slice(0, 16).replace('T', ' ')} UTC by ${operator}`;
+  if (!isCurrent) return { text: `OUTDATED: ${outdated.join('; ')} (${text})`, colour: 'yellow' };
+  return verdict === 'rejected' ? { text, colour: 'red' } : text;
 }
 
 function evaluatedText({ lastEvaluationAgeSeconds, intervalSeconds }: Status['evaluation']): string {

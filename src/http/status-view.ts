@@ -11,7 +11,7 @@ import { isLive } from '../domain/lease-places.ts';
 import { readNode } from '../domain/node-readings.ts';
 import { parseReading, type RawReading, type Reading, unitOf } from '../domain/reading.ts';
 import type { InterlockState, InterlockView } from '../domain/result.ts';
-import { gpuSettingsOf, settingsOf } from '../domain/settings.ts';
+import { settingsOf } from '../domain/settings.ts';
 import type { NodeState, SafetyState } from '../domain/state.ts';
 import type { SourceWatch } from '../domain/tracking.ts';
 import type { HistoryHealth } from '../history/history.ts';
@@ -19,6 +19,7 @@ import type { NotifyStatus } from '../notify/target.ts';
 import type { Caller } from './access.ts';
 import { commissionStatusOf } from './commission-view.ts';
 import { interlockOf, interlockOfNode } from './estop-view.ts';
+import { gpuStatusesOf } from './gpu-view.ts';
 import { historyStatusOf } from './history-view.ts';
 import { leaseView } from './lease-view.ts';
 import type { CommissionReport, JournalView, SecurityView } from './parts.ts';
@@ -215,9 +216,6 @@ export function nodeStatusOf(
 ): NodeStatus {
   const name = node.watch.node;
   const settings = settingsOf(state.settings, name);
-  const { known, listed } = node.watch.gpus;
-  const ids = new Set([...known.keys(), ...listed.keys()]);
-  const ownLimits = ownLimitsOf(node);
   return {
     node: name,
     interlock: interlockOfNode(interlock, state, name),
@@ -228,42 +226,9 @@ export function nodeStatusOf(
     constraints: node.limits.constraints,
     findings: node.findings,
     readings: readingStatusesOf(state, node, now),
-    gpus: [...ids].flatMap((id) => {
-      const gpu = listed.get(id) ?? known.get(id);
-      if (!gpu) return [];
-      const pods = listed.get(id)?.pods;
-      const slowdownC = node.limits.slowdownC.get(id);
-      const own = ownLimits.get(id);
-      return {
-        id,
-        ...(gpu.name !== undefined && { name: gpu.name }),
-        ...(gpu.pciAddress !== undefined && { pciAddress: gpu.pciAddress }),
-        vendor: gpu.vendor,
-        required: known.has(id),
-        listed: listed.has(id),
-        ignored: gpuSettingsOf(settings, gpu).ignore,
-        ...(slowdownC !== undefined && { slowdownC }),
-        ...(own && { ownLimits: own }),
-        ...(pods && { pods: [...pods] }),
-      };
-    }),
+    gpus: gpuStatusesOf(node, settings),
     unprotected: node.unprotected,
   };
-}
-
-type OwnLimits = NonNullable<NodeStatus['gpus'][number]['ownLimits']>;
-
-/** What the cards of a node say of themselves, by id; two sources may tell of one. */
-function ownLimitsOf({ watch }: NodeState): ReadonlyMap<string, OwnLimits> {
-  const own = new Map<string, OwnLimits>();
-  for (const { lastAnswer } of watch.sources.values()) {
-    for (const { component, id: told, criticalC: _, ...limits } of lastAnswer?.hardwareLimits ?? []) {
-      if (component !== 'gpu' || told === undefined || Object.keys(limits).length === 0) continue;
-      const id = watch.gpus.aliases.get(told) ?? told;
-      own.set(id, { ...limits, ...own.get(id) });
-    }
-  }
-  return own;
 }
 
 /** Every reading of a node as a running workload is judged by it, then those that are only shown. */

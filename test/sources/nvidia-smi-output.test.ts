@@ -295,7 +295,7 @@ t.test('parseTemperatureLimits() reads absolute limits, never a T.Limit distance
   t.strictSame(
     [...limits],
     [
-      ['0000:0b:00.0', { slowdownC: 95, targetC: 83 }],
+      ['0000:0b:00.0', { slowdownC: 95, shutdownC: 98, targetC: 83 }],
       ['0000:41:00.0', {}],
     ],
   );

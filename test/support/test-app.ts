@@ -8,12 +8,14 @@ import type { InjectOptions, LightMyRequestResponse } from 'fastify';
 import pino from 'pino';
 import type { Test } from 'tap';
 import type { Actuator, StopProgress } from '../../src/actuators/actuator.ts';
+import { CommissionStore } from '../../src/commission-store.ts';
 import type { Config, Role } from '../../src/config.ts';
 import type { ClusterState } from '../../src/domain/cluster.ts';
 import { restoreState } from '../../src/domain/durable.ts';
 import type { LiveWorkload, StopEntry, StopOrder } from '../../src/domain/stop.ts';
 import { History } from '../../src/history/history.ts';
 import { buildApp } from '../../src/http/app.ts';
+import { readCommissionReport } from '../../src/http/commission-view.ts';
 import type { App, AppParts, ClusterPart, ProcessGroupCheck } from '../../src/http/parts.ts';
 import { TokenSet } from '../../src/http/token-set.ts';
 import { Monitor } from '../../src/monitor.ts';
@@ -102,6 +104,8 @@ export interface TestOptions {
   readonly cluster?: ClusterPart;
   /** What takes the audit's entries; left out: nobody does. */
   readonly audit?: AppParts['audit'];
+  /** The state folder for commissioning reports; left out: none is kept. */
+  readonly commissionFolder?: string;
   /** Where a history is kept; left out: none is. */
   readonly historyFolder?: string;
   readonly verifyProcessGroup?: (asked: {
@@ -189,6 +193,9 @@ export async function startApp(t: Test, options: TestOptions = {}): Promise<Test
     config: { listen: { host: '127.0.0.1', port: 0, hosts: [], ...options.listen }, auth },
     tokens: new TokenSet({ operator: OWN_TOKEN, configured: auth.tokens }),
     ...(options.audit && { audit: options.audit }),
+    ...(options.commissionFolder !== undefined && {
+      commission: await CommissionStore.open(options.commissionFolder, readCommissionReport),
+    }),
     supervisor,
     monitor,
     clock,
