@@ -272,7 +272,7 @@ export class CommissionWatch {
             ? 'each look'
             : '-'
           : ageText(last.updatePeriodSeconds),
-        ageText(oldestSeconds),
+        last.oldestReadingAgeSeconds === null ? '-' : ageText(oldestSeconds),
         `${staleAfterSeconds} s`,
         last.scrape ? `${Math.round(slowestSeconds * 1000)} ms` : '-',
         last.scrape?.clockAheadSeconds == null ? '-' : `${last.scrape.clockAheadSeconds.toFixed(1)} s ahead`,

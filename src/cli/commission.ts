@@ -259,7 +259,9 @@ class Commission {
       screen.pause();
       const what = scope === 'all' ? 'everything' : node;
       const question = `      The live stop trips ${what} for some seconds: nothing may start there meanwhile, and the canary alone is ended. Go on?`;
-      if (!(await io.confirm(question, signal))) return step.skip('not wanted by who was asked');
+      const isWanted = await io.confirm(question, signal);
+      if (signal.aborted) throw interrupted(null);
+      if (!isWanted) return step.skip('not wanted by who was asked');
     }
     screen.live('a canary is started, stopped, and the stop verified');
     const { step: tried, tripLeft, isInterrupted } = await stopCanary({ client, io, node, scope, signal });
