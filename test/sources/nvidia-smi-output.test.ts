@@ -299,7 +299,7 @@ t.test('parseTemperatureLimits() reads absolute limits, never a T.Limit distance
       ['0000:41:00.0', {}],
     ],
   );
-  const absurd = TEMPERATURE_LIMITS.replace('95 C', '0 C').replace('83 C', '255 C');
+  const absurd = TEMPERATURE_LIMITS.replace('95 C', '0 C').replace('98 C', '126 C').replace('83 C', '255 C');
   t.strictSame(parseTemperatureLimits(absurd).get('0000:0b:00.0'), {});
   t.equal(parseTemperatureLimits('No devices were found\n').size, 0);
   t.end();

@@ -80,7 +80,15 @@ t.test('NvidiaSmi.read() tells the cards’ own limits; temperatures of them are
     driverScript({ cards: [ADA, ADA_IDLE], temperatureLimits: TEMPERATURE_LIMITS }),
   );
   const limits = [
-    { component: 'gpu', id: UUID.first, enforcedPowerW: 260, defaultPowerW: 300, slowdownC: 95, shutdownC: 98, targetC: 83 },
+    {
+      component: 'gpu',
+      id: UUID.first,
+      enforcedPowerW: 260,
+      defaultPowerW: 300,
+      slowdownC: 95,
+      shutdownC: 98,
+      targetC: 83,
+    },
     { component: 'gpu', id: UUID.second, enforcedPowerW: 260, defaultPowerW: 300 },
   ];
   t.strictSame((await look()).hardwareLimits, limits);
