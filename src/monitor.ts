@@ -22,8 +22,13 @@ const FIRST_LOOKS_APART_MS = 1_000;
 const RETRY_PAUSE_MS = 100;
 /** A preflight is answered within 5 s; its readings must be there a little earlier. */
 export const QUESTION_DEADLINE_MS = 4_000;
-/** Who asks the same so soon after another is answered by the same look: two hundred over a thousand nodes are a burst. */
+/**
+ * Who asks the same so soon after another is answered by the same look: two hundred questions over a thousand nodes would
+ * otherwise be two hundred times two thousand waits. Where looks take long, half of what one takes: then no more than two
+ * or three are under way, and a flood of questions leaves ticks their time.
+ */
 const QUESTION_JOINS_MS = 250;
+const QUESTION_JOINS_AT_MOST_MS = 2_000;
 const FAST_DEADLINE_MS = 1_800;
 /** No source is kept busy by fast sampling for more than half of the time. */
 const MOST_BUSY_RATIO = 0.5;
@@ -50,6 +55,7 @@ export class Monitor {
   readonly #lastTookMs = new WeakMap<Source, { readonly endedAtMs: number; readonly tookMs: number }>();
   /** Looks for questions that are under way, by the nodes that were asked about. */
   readonly #questions = new Map<string, { readonly startedMs: number; readonly reports: Promise<SourceReport[]> }>();
+  #questionJoinsMs = QUESTION_JOINS_MS;
   #fast: { readonly state: SafetyState; readonly nodes: ReadonlySet<string> } | null = null;
   #stopped = new AbortController();
   #loops: Promise<void>[] = [];
@@ -94,13 +100,15 @@ export class Monitor {
     const key = JSON.stringify(nodes);
     const nowMs = this.#parts.clock.now().elapsedMs;
     const joined = this.#questions.get(key);
-    if (joined && nowMs - joined.startedMs <= QUESTION_JOINS_MS) return joined.reports;
+    if (joined && nowMs - joined.startedMs <= this.#questionJoinsMs) return joined.reports;
     const named = nodes && new Set(nodes);
     const asked = this.#parts.sources().filter((source) => !named || named.has(source.node));
     const reports = this.#look(asked, QUESTION_DEADLINE_MS);
     const question = { startedMs: nowMs, reports };
     this.#questions.set(key, question);
     const forget = (): void => {
+      const tookMs = this.#parts.clock.now().elapsedMs - nowMs;
+      this.#questionJoinsMs = Math.min(QUESTION_JOINS_AT_MOST_MS, Math.max(QUESTION_JOINS_MS, tookMs / 2));
       if (this.#questions.get(key) === question) this.#questions.delete(key);
     };
     void reports.then(forget, forget);
