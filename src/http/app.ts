@@ -15,7 +15,7 @@ import { STYLE_HASH } from './docs-page.ts';
 import {
   boundConnections,
   followCertificate,
-  MOST_CONNECTIONS,
+  mostConnectionsHere,
   MOST_HEADER_BYTES,
   REQUEST_TIMEOUT_MS,
   SERVER_OPTIONS,
@@ -70,7 +70,7 @@ export function buildApp(parts: AppParts): App {
     clientErrorHandler: answerBrokenRequest,
   }).withTypeProvider<TypeBoxTypeProvider>();
 
-  boundConnections(app.server, MOST_CONNECTIONS);
+  boundConnections(app.server, mostConnectionsHere());
   if (certificate) followCertificate(app.server, certificate);
   // An expectation that is not known here is no reason to refuse anything, least of all a stop.
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));

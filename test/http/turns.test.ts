@@ -4,7 +4,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { connect } from 'node:net';
 import t, { type Test } from 'tap';
 import { loopTurn } from '../../src/clock.ts';
-import { boundConnections } from '../../src/http/listener.ts';
+import { boundConnections, mostConnections } from '../../src/http/listener.ts';
 import { Turns } from '../../src/http/turns.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { bearer, startApp, TOKENS } from '../support/test-app.ts';
@@ -132,4 +132,17 @@ t.test('boundConnections() closes the new one where all are busy', async (t) => 
   const late = await dial();
   await once(late, 'close');
   for (const socket of busy) t.notOk(socket.destroyed);
+});
+
+t.test('mostConnections() leaves a quarter of the open files, 64 at least, to sensors, /proc and the disk', (t) => {
+  const limits = (files: string): string =>
+    `Limit                     Soft Limit           Hard Limit           Units     \nMax open files            ${files.padEnd(20)} 524288               files     \n`;
+  t.equal(mostConnections(limits('20000')), 10_000);
+  t.equal(mostConnections(limits('13332')), 9_999);
+  t.equal(mostConnections(limits('1024')), 768);
+  t.equal(mostConnections(limits('128')), 64);
+  t.equal(mostConnections(limits('70')), 16, 'some callers there must be');
+  t.equal(mostConnections(limits('unlimited')), 10_000);
+  t.equal(mostConnections(''), 10_000);
+  t.end();
 });
