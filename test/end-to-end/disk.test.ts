@@ -11,6 +11,12 @@ t.setTimeout(600_000);
 
 const FAST = 'interval: 1s\nfastInterval: 1s\n';
 const canMount = spawnSync('unshare', ['-m', 'mount', '-t', 'tmpfs', 'none', '/mnt']).status === 0;
+/** A file system that its kernel can make read-only under open files, as one does on a disk that fails. */
+const canFail =
+  spawnSync('sh', [
+    '-c',
+    'image=$(mktemp) && truncate -s 8M "$image" && mkfs.ext4 -q "$image" && unshare -m mount -o loop "$image" /mnt; code=$?; rm -f "$image"; exit $code',
+  ]).status === 0;
 const skip = canMount ? false : 'needs root and mount namespaces (unshare -m)';
 
 /** Runs a shell line in the mount namespace of a service. */
@@ -101,5 +107,32 @@ t.test(
     });
     await service.until('the lease of the record', () => service.ask('PUT', `/leases/${id}`, {}), isSafe);
     await stillStops(t, service, pgid, /EROFS/);
+  },
+);
+
+t.test(
+  'serve on a disk that fails and is made read-only under it says so, is not ready, and still stops workloads',
+  { skip: canFail ? false : 'needs root, mount namespaces and loop devices' },
+  async (t) => {
+    const [disk, images] = [freshFolder(t), freshFolder(t)];
+    const image = join(images, 'image');
+    const mount = `truncate -s 16M ${image} && mkfs.ext4 -q ${image} && mount -o loop ${image} ${disk} && exec "$@"`;
+    const service = await startService(t, {
+      config: FAST,
+      stateDir: join(disk, 'state'),
+      wrap: ['unshare', '-m', 'sh', '-c', mount, 'sh'],
+    });
+    await service.until('a safe preflight', () => service.get('/preflight'), isSafe);
+    const id = randomUUID();
+    const pgid = startWorkload(t, id).pid ?? 0;
+    t.equal((await service.post('/leases', { id, workload: 'w', processGroup: { pgid } })).status, 201);
+
+    inside(service, `mount -o remount,abort ${disk}`);
+    await service.until(
+      'a lease that no restart would remember',
+      () => service.post('/leases', { workload: 'another' }),
+      (r) => r.status === 503,
+    );
+    await stillStops(t, service, pgid, /EROFS|EIO/);
   },
 );
