@@ -1,0 +1,25 @@
+// docs/faults.md promises an outcome for each fault and names the tests that show it. Here it is looked up that they exist;
+// whether they pass they say themselves.
+import { readFileSync } from 'node:fs';
+import t from 'tap';
+import { namedTestsIn, tableRows, whyNoTest } from './support/named-tests.ts';
+
+t.test('docs/faults.md names a test that exists for every fault', (t) => {
+  const rows = tableRows(readFileSync('docs/faults.md', 'utf8'));
+  t.ok(rows.length > 40);
+  for (const [fault = '', outcome = '', tests = ''] of rows) {
+    const named = namedTestsIn(tests);
+    t.ok(fault !== '' && outcome !== '' && named.length > 0, fault);
+    t.equal(tests.split(' · ').length, named.length, `${fault}: nothing but tests in the last column`);
+    for (const one of named) t.equal(whyNoTest(one), null, fault);
+  }
+  t.end();
+});
+
+t.test('whyNoTest() knows a title with variable parts, and misses what is not there', (t) => {
+  const file = 'end-to-end/crash.test.ts';
+  t.equal(whyNoTest({ file, title: 'a crash at step … of a trip: still tripped after it, and the stop goes on' }), null);
+  t.match(whyNoTest({ file, title: 'a crash at step … of a trip' }), /has no test/);
+  t.match(whyNoTest({ file: 'end-to-end/nowhere.test.ts', title: 'x' }), /there is no/);
+  t.end();
+});
