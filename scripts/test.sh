@@ -3,12 +3,7 @@
 # Takes folders or files of test/ as arguments. Compiling per test file, as tap would, takes minutes more.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-npm run --silent build || exit 1
-rm -rf .test-build
-npx tsc -p tsconfig.test.json || exit 1
-cp package.json .test-build/
-cp test/support/*.mjs .test-build/test/support/
-mkdir -p .test-build/src/dashboard && cp dist/dashboard/* .test-build/src/dashboard/
+scripts/test-build.sh || exit 1
 tests=()
 for path in "${@:-test}"; do
   path=".test-build/${path%.ts}"

@@ -395,3 +395,19 @@ t.test("decide() takes a card's slowdown temperature once per start, and shows i
     t.equal(hot.interlock, 'tripped', `a slowdown of ${slowdownC} °C changes nothing`);
   }
 });
+
+t.test('decide() counts the last readings of a failing source for running work, and never for a start', async (t) => {
+  const world = verdict((node) => Object.assign(node, { fails: true }));
+  t.notOk(world.preflight().result.safe, 'nothing may start on what was read a moment ago');
+  t.match(world.preflight().result.findings, [{ code: 'reading-missing' }]);
+  const node = coolNode();
+  const loaded = DomainWorld.running(worldSettings(), { [NODE]: node });
+  loaded.inventory([{ kind: 'pod', node: NODE, name: 'vsf/burner-0' }], true);
+  node.fails = true;
+  loaded.pass(10_000);
+  loaded.tick();
+  t.equal(loaded.result.action, 'PROCEED', 'what runs goes on for staleAfter');
+  loaded.pass(25_000);
+  loaded.tick();
+  t.equal(loaded.result.action, 'WAIT_COOLDOWN');
+});
