@@ -15,6 +15,7 @@ import {
   visit,
   type YAMLError,
 } from 'yaml';
+import { lineTooDeep } from './domain/nesting.ts';
 
 /** A place in the configuration: keys and indexes, `['nodes', '0', 'expectGpus']`. */
 export type ConfigPath = readonly string[];
@@ -66,6 +67,10 @@ const tooLarge = (bytes: number): string => `has ${bytes} bytes, at most ${LARGE
 export function parseConfigText(text: string): ParsedFile {
   const nowhere = (rule: string): ParsedFile => ({ value: {}, faults: [{ rule }], locate: () => null });
   if (Buffer.byteLength(text) > LARGEST_FILE_BYTES) return nowhere(tooLarge(Buffer.byteLength(text)));
+  const deepLine = lineTooDeep(text);
+  if (deepLine !== null) {
+    return { value: {}, faults: [{ rule: TOO_DEEP, line: deepLine, column: 1 }], locate: () => null };
+  }
   const lines = new LineCounter();
   // Not `logLevel: silent`: with it a second document in the file passes without a word (seen with yaml 2.9.1).
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true });
@@ -123,12 +128,14 @@ function aliasesOf(document: Document.Parsed): { aliases: Alias[]; unresolved: A
   return { aliases, unresolved: unresolved.slice(0, MOST_SYNTAX_FAULTS) };
 }
 
+const TOO_DEEP = 'is nested too deeply';
+
 /** What yaml finds, in words that do not need its manual. */
 const SYNTAX_RULES: Partial<Record<YAMLError['code'], string>> = {
   DUPLICATE_KEY: 'this key stands twice in its mapping',
   TAB_AS_INDENT: 'tabs must not indent a line; use spaces',
   MULTIPLE_DOCS: 'the file must hold one document; a second one begins here',
-  RESOURCE_EXHAUSTION: 'is nested too deeply',
+  RESOURCE_EXHAUSTION: TOO_DEEP,
 };
 
 function ruleOf({ code, message }: YAMLError): string {

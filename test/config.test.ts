@@ -597,6 +597,11 @@ t.test('loadConfig() answers the traps of YAML as faults', async (t) => {
     ['constraints: *mine', [[1, /no anchor &mine/]]],
     ['? { a: 1 }\n: 2', [[1, /keys must be strings/]]],
     [`nodes: ${'['.repeat(10_000)}`, [[1, /nested too deeply/]]],
+    // At some depth between these the process ended.
+    ...[2_000, 20_000, 200_000].flatMap((depth) => [
+      [`\nnodes: ${'['.repeat(depth)}${']'.repeat(depth)}`, [[2, /nested too deeply/]]] as const,
+      [`\nnodes:\n${'- '.repeat(depth)}x`, [[3, /nested too deeply/]]] as const,
+    ]),
     ['constraints: &c { gpu: *c }', [[1, /no limit that there is/]]],
   ] as const;
   for (const [text, expected] of cases) {

@@ -15,8 +15,8 @@ import { STYLE_HASH } from './docs-page.ts';
 import {
   boundConnections,
   followCertificate,
-  mostConnectionsHere,
   MOST_HEADER_BYTES,
+  mostConnectionsHere,
   REQUEST_TIMEOUT_MS,
   SERVER_OPTIONS,
   tlsOptionsOf,

@@ -8,6 +8,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { parseDocument } from 'yaml';
+import { lineTooDeep } from '../domain/nesting.ts';
 import { atMost, type Found, type GroupRules, MOST_PROBLEMS, readTargetGroups, type TargetFinder } from './targets.ts';
 
 /** Nothing else happens while a list is parsed. JSON takes about 15 ms per MiB, YAML over a second. */
@@ -144,6 +145,8 @@ function parseList(file: string, text: string, rules: GroupRules): Found {
   }
   // Half of a YAML list is a list, and half of the name gpu-12 is gpu-1. Cut between two lines it cannot be told.
   if (!text.endsWith('\n')) return { ok: false, detail: 'does not end with a line break, so that it may be cut off' };
+  const deepLine = lineTooDeep(text);
+  if (deepLine !== null) return { ok: false, detail: `is not a list: line ${deepLine} is nested too deeply` };
   try {
     // By this schema every value is text: node 007 stays 007, and `no` stays a name.
     const document = parseDocument(text, { schema: 'failsafe', prettyErrors: false });

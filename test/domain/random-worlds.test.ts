@@ -6,6 +6,7 @@ import type { Effect } from '../../src/domain/events.ts';
 import { severityOf } from '../../src/domain/result.ts';
 import type { SafetyState } from '../../src/domain/state.ts';
 import { coolNode, DomainWorld, type FakeNode, GPU_A, GPU_B, NODE, worldSettings } from '../support/domain-world.ts';
+import { fuzz } from '../support/fuzz.ts';
 
 const evaluations = (effects: readonly Effect[]): number =>
   effects.filter((effect) => effect.kind === 'publish' && effect.message.type === 'evaluation').length;
@@ -226,7 +227,7 @@ t.test('decide() keeps its invariants under any order of events, and never throw
         resets += state.epoch > before.epoch ? 1 : 0;
       }
     }),
-    { numRuns: 150, seed: 20260101 },
+    fuzz(150, 20260101),
   );
   t.ok(
     trips > 50 && grants > 20 && resets > 10,
@@ -272,7 +273,7 @@ t.test('decide() is safe only when every required reading is measured and below 
       if (isCool) safe += 1;
       if (world.result.safe !== isCool) throw new Error(`safe: ${world.result.safe}, because ${world.result.reason}`);
     }),
-    { numRuns: 250, seed: 20260102 },
+    fuzz(250, 20260102),
   );
   t.ok(safe > 25 && safe < 225, `${safe} of 250 were safe`);
 });

@@ -13,53 +13,57 @@ t.setTimeout(600_000);
 const FAULTS: readonly TcpFault[] = ['drop', 'reset', 'truncate', 'corrupt'];
 const EACH_FOR_MS = 2_500;
 
-t.test('a stop behind a broken network stops this machine at once and the cluster when it can', { skip: lacksCluster }, async (t) => {
-  const rig = await startClusterRig(t);
-  const proxy = await tcpFaultProxy(t, Number(new URL(rig.plane.url).port));
-  const url = `https://127.0.0.1:${proxy.port}`;
-  const kubeconfig = await rig.plane.kubeconfigFor(rig.plane.serviceToken, { url, caFile: rig.plane.caFile });
-  await rig.create('Deployment', 'load', deployment('load', 3));
-  await rig.untilRunning(3);
-  const service = await rig.serve({ kubeconfig });
-  await untilReady(service, 60_000);
-  const id = randomUUID();
-  const pgid = startWorkload(t, id).pid ?? 0;
-  const asked = { id, workload: 'local', nodes: [NODE], processGroup: { pgid }, ttlSeconds: 300 };
-  t.equal((await service.post('/leases', asked)).status, 201);
+t.test(
+  'a stop behind a broken network stops this machine at once and the cluster when it can',
+  { skip: lacksCluster },
+  async (t) => {
+    const rig = await startClusterRig(t);
+    const proxy = await tcpFaultProxy(t, Number(new URL(rig.plane.url).port));
+    const url = `https://127.0.0.1:${proxy.port}`;
+    const kubeconfig = await rig.plane.kubeconfigFor(rig.plane.serviceToken, { url, caFile: rig.plane.caFile });
+    await rig.create('Deployment', 'load', deployment('load', 3));
+    await rig.untilRunning(3);
+    const service = await rig.serve({ kubeconfig });
+    await untilReady(service, 60_000);
+    const id = randomUUID();
+    const pgid = startWorkload(t, id).pid ?? 0;
+    const asked = { id, workload: 'local', nodes: [NODE], processGroup: { pgid }, ttlSeconds: 300 };
+    t.equal((await service.post('/leases', asked)).status, 201);
 
-  proxy.setFault(FAULTS[0] ?? 'drop');
-  const orderedAtMs = performance.now();
-  t.equal((await service.post('/estop', { reason: 'behind a broken network' })).status, 202);
-  t.ok(performance.now() - orderedAtMs < 1_000, 'the network does not delay the answer');
-  await service.until(
-    'this machine is stopped',
-    () => service.get('/estop'),
-    () => !isGroupAlive(pgid),
-  );
-  for (const fault of FAULTS) {
-    proxy.setFault(fault);
-    const endMs = performance.now() + EACH_FOR_MS;
-    while (performance.now() < endMs) {
-      const { status } = await service.get('/preflight');
-      t.equal(status, 423, `${fault}`);
-      const { body } = await service.get('/estop');
-      t.match(body, { state: 'tripped', report: { state: /^(stopping|unverified)$/ } }, `${fault}`);
-      await new Promise((done) => setTimeout(done, 500));
+    proxy.setFault(FAULTS[0] ?? 'drop');
+    const orderedAtMs = performance.now();
+    t.equal((await service.post('/estop', { reason: 'behind a broken network' })).status, 202);
+    t.ok(performance.now() - orderedAtMs < 1_000, 'the network does not delay the answer');
+    await service.until(
+      'this machine is stopped',
+      () => service.get('/estop'),
+      () => !isGroupAlive(pgid),
+    );
+    for (const fault of FAULTS) {
+      proxy.setFault(fault);
+      const endMs = performance.now() + EACH_FOR_MS;
+      while (performance.now() < endMs) {
+        const { status } = await service.get('/preflight');
+        t.equal(status, 423, `${fault}`);
+        const { body } = await service.get('/estop');
+        t.match(body, { state: 'tripped', report: { state: /^(stopping|unverified)$/ } }, `${fault}`);
+        await new Promise((done) => setTimeout(done, 500));
+      }
+      // What is sent may arrive where only its answer is spoilt.
+      if (fault === 'drop') t.equal((await rig.marked()).length, 3, 'nothing came through');
     }
-    // What is sent may arrive where only its answer is spoilt.
-    if (fault === 'drop') t.equal((await rig.marked()).length, 3, 'nothing came through');
-  }
-  const told = await service.get('/estop');
-  const entries: { kind: string; state: string; detail?: string }[] = told.body.report.actuators.kubernetes.entries;
-  t.match(
-    entries.find(({ kind }) => kind === 'Cluster'),
-    { state: 'failed', detail: /still trying/ },
-    'and it says so',
-  );
+    const told = await service.get('/estop');
+    const entries: { kind: string; state: string; detail?: string }[] = told.body.report.actuators.kubernetes.entries;
+    t.match(
+      entries.find(({ kind }) => kind === 'Cluster'),
+      { state: 'failed', detail: /still trying/ },
+      'and it says so',
+    );
 
-  proxy.setFault({ delayMs: 300 });
-  const isStopped = async (): Promise<boolean> =>
-    (await rig.read('Deployment', 'load')).spec.replicas === 0 && (await rig.marked()).length === 0;
-  const tookMs = await rig.until('slow is enough', 60_000, isStopped);
-  t.comment(`stopped ${tookMs} ms after answers came again, 300 ms late each`);
-});
+    proxy.setFault({ delayMs: 300 });
+    const isStopped = async (): Promise<boolean> =>
+      (await rig.read('Deployment', 'load')).spec.replicas === 0 && (await rig.marked()).length === 0;
+    const tookMs = await rig.until('slow is enough', 60_000, isStopped);
+    t.comment(`stopped ${tookMs} ms after answers came again, 300 ms late each`);
+  },
+);

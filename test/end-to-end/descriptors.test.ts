@@ -44,7 +44,10 @@ t.test('serve with more callers than descriptors still looks, and still stops wo
   t.ok(open > MOST_FILES / 2 && open < MOST_FILES, `${open} files are open: all that callers may have, and not all`);
   node.celsius = 86;
   await until('a dead workload', () => !isGroupAlive(pgid));
-  t.ok(callers.some((c) => !c.destroyed), 'while callers hold what they have');
+  t.ok(
+    callers.some((c) => !c.destroyed),
+    'while callers hold what they have',
+  );
 
   for (const socket of callers) socket.destroy();
   await crowd();

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { fromBytes, Joiner, type Stretch, toBytes } from '../../src/history/downsampling.ts';
+import { fuzz } from '../support/fuzz.ts';
 
 const moment = (...values: number[]): Stretch => {
   const all = Float32Array.from(values);
@@ -33,6 +34,7 @@ t.test(
         const within = (mean[0] ?? -1) >= (min[0] ?? 0) - 1e-2 && (mean[0] ?? -1) <= (max[0] ?? 0) + 1e-2;
         return min[0] === Math.min(...there) && max[0] === Math.max(...there) && within;
       }),
+      fuzz(100),
     );
   },
 );

@@ -16,6 +16,7 @@ import { answerOf, type HistoryAnswer } from '../../src/history/answer.ts';
 import { isCorrupt } from '../../src/history/database.ts';
 import type { HistoryQuery, KeptEvent, StoreBounds } from '../../src/history/records.ts';
 import { Store } from '../../src/history/store.ts';
+import { fuzz } from '../support/fuzz.ts';
 import { BOUNDS, between, CPU, GPU, HOUR_MS, layoutOf, START_MS, TICK_MS, tickAt } from '../support/history-batches.ts';
 import { tempDir } from '../support/temp-dir.ts';
 
@@ -109,7 +110,7 @@ t.test('answerOf() has at most 1,000 points, ascending, and loses no peak, whate
       const isWhole = Math.max(...cells) === Math.max(...within) && Math.min(...lows) === Math.min(...within);
       return at.length <= 1000 && isAscending && isWhole && (at[0] ?? 0) >= fromMs;
     }),
-    { numRuns: 60 },
+    fuzz(60),
   );
   t.equal(ask(store, between(START_MS, endMs)).at.length > 200, true);
 });

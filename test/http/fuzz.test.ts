@@ -2,7 +2,7 @@
 // say, and with what is no HTTP. Nothing may be answered 500, answered otherwise than documented, crash the process, fill
 // its memory, or keep a stop from being taken.
 //
-// VSF_FUZZ_RUNS=20 does twenty times as much, VSF_FUZZ_SEED=n repeats a run; a failure prints its seed and the request.
+// How much and from which seed: support/fuzz.ts. A failure prints its seed and the request.
 import { readFileSync } from 'node:fs';
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
@@ -11,19 +11,13 @@ import t from 'tap';
 import { WebSocket } from 'ws';
 import { parse } from 'yaml';
 import { ApiDocument } from '../support/api-document.ts';
+import { fuzz } from '../support/fuzz.ts';
 import { type RealService, startService } from '../support/real-service.ts';
 import { anyJson, nastyText, SchemaArbitrary } from '../support/schema-arbitrary.ts';
 
-const FACTOR = Number(process.env['VSF_FUZZ_RUNS'] ?? 1);
-const SEED = process.env['VSF_FUZZ_SEED'];
 const ANSWER_WITHIN_MS = 20_000;
 /** Above what it holds anyhow, after thousands of requests: the ring of evaluations, the journal's copy, Node's slack. */
 const MOST_GROWTH_BYTES = 150 * 2 ** 20;
-
-const options = <T>(runs: number): fc.Parameters<T> => ({
-  numRuns: runs * FACTOR,
-  ...(SEED !== undefined && { seed: Number(SEED) }),
-});
 
 interface Operation {
   readonly parameters?: readonly { readonly name: string; readonly in: string; readonly schema: unknown }[];
@@ -193,7 +187,7 @@ t.test('the service under fire', async (t) => {
           if (path === '/simulation') await service.simulate({ faults: [], load: 0 });
         },
       );
-      await fc.assert(property, options(20));
+      await fc.assert(property, fuzz(20));
       t.ok(isAlive(), `${method} ${path}`);
     }
     t.same(mistakesIn(service), []);
@@ -258,7 +252,7 @@ t.test('the service under fire', async (t) => {
         }),
       );
     });
-    await fc.assert(property, options(40));
+    await fc.assert(property, fuzz(40));
     t.ok(isAlive());
     t.same(mistakesIn(service), []);
   });
@@ -325,7 +319,7 @@ t.test('the service under fire', async (t) => {
         );
       },
     );
-    await fc.assert(property, options(40));
+    await fc.assert(property, fuzz(40));
     t.ok(isAlive());
     const seen = messages;
     await service.post('/estop', { reason: 'a message for whoever still listens' });

@@ -223,6 +223,8 @@ t.test('Discovery keeps what a file listed while it is half-written, empty, unre
     [yaml, () => writeFileSync(yaml, wholeYaml.slice(0, -2)), /b\.yml does not end with a line break/],
     [yaml, () => writeFileSync(yaml, '- targets: [ "10.0.0.3:9\n'), /b\.yml is not whole YAML/],
     [yaml, () => writeFileSync(yaml, '- targets: *x\n'), /b\.yml is not whole YAML/],
+    // This one ended the process.
+    [yaml, () => writeFileSync(yaml, `${'['.repeat(20_000)}${']'.repeat(20_000)}\n`), /b\.yml.*nested too deeply/],
     [yaml, () => writeFileSync(yaml, `${'#'.repeat(256 * 1024)}\n`), /b\.yml has 262145 bytes.*read as JSON/],
     [yaml, () => rmSync(yaml), /\*\.yml finds no file/],
     [yaml, () => renameSync(folder, `${folder}-away`), /\*\.yml names a folder that does not exist/],

@@ -2,6 +2,7 @@
 import * as fc from 'fast-check';
 import t from 'tap';
 import { type Exposition, type ExpositionFormat, parseExposition } from '../../src/sources/exposition.ts';
+import { fuzz } from '../support/fuzz.ts';
 
 const FORMATS: readonly ExpositionFormat[] = ['text', 'openmetrics'];
 const format = fc.constantFrom(...FORMATS);
@@ -96,7 +97,7 @@ t.test('parseExposition() reads back every registry that was rendered', async ()
       const due = JSON.stringify([asSet(seriesWritten(samples)), [], null, samples.length]);
       if (found !== due) throw new Error(`read    ${found}\nwritten ${due}`);
     }),
-    { numRuns: 800 },
+    fuzz(800),
   );
 });
 
@@ -108,7 +109,7 @@ t.test('parseExposition() reads of wanted names the same as when it reads all', 
       const due = seriesWritten(samples.filter(({ name }) => wanted.has(name)));
       return JSON.stringify(asSet(seriesRead(exposition))) === JSON.stringify(asSet(due));
     }),
-    { numRuns: 500 },
+    fuzz(500),
   );
 });
 
@@ -128,7 +129,7 @@ t.test('parseExposition() of a body that broke off gives no number that the whol
         (exposition.cutOff === null) === (isWhole || isEnded)
       );
     }),
-    { numRuns: 800 },
+    fuzz(800),
   );
 });
 
@@ -188,7 +189,7 @@ t.test('parseExposition() does not throw, and counts what it gives, whatever the
         );
       },
     ),
-    { numRuns: 2_000 },
+    fuzz(2_000),
   );
 });
 
