@@ -41,7 +41,7 @@ const file: fc.Arbitrary<Written> = fc.array(change, { maxLength: 6 }).map((chan
   let { bytes, checksum } = encodeSnapshot(live, null, '1.2.3', AT);
   const states = [{ end: bytes.length, said: sorted(live) }];
   for (const one of changes) {
-    const text = changeText(one);
+    const text = changeText({ ...one, why: 'by chance' });
     if (!text) continue;
     const lines = encodeLines([changeJson(text, 'by chance', AT)], checksum);
     bytes = Buffer.concat([bytes, lines.bytes]);

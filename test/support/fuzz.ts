@@ -45,7 +45,7 @@ export const garbled = (good: fc.Arbitrary<Buffer>): fc.Arbitrary<Buffer> =>
             return Buffer.concat([body.subarray(0, place + 4 * other.length), after]);
           case 'put':
             return Buffer.concat([before, Buffer.from(other), after]);
-          default:
+          case 'cut':
             return before;
         }
       }, bytes),
