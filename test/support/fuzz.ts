@@ -15,41 +15,32 @@ export function fuzz<T = unknown>(runs: number, seed = SEED): fc.Parameters<T> {
 /** Time for so much, ms: what a test takes at most when nobody asks for more, times as much as is asked for. */
 export const fuzzTimeoutMs = (ms: number): number => ms * Math.max(1, FACTOR);
 
+/** What becomes of bytes that are cut in two at some place, with others at hand. */
+const WOUNDS = {
+  change: (before: Buffer, after: Buffer, other: Uint8Array) => [before, other, after.subarray(other.length)],
+  lose: (before: Buffer, after: Buffer, other: Uint8Array) => [before, after.subarray(other.length)],
+  double: (before: Buffer, after: Buffer, other: Uint8Array) => [before, after.subarray(0, 4 * other.length), after],
+  put: (before: Buffer, after: Buffer, other: Uint8Array) => [before, other, after],
+  cut: (before: Buffer) => [before],
+} as const;
+
 /** What a bad disk, cable or pen makes of bytes: some changed, some lost, some doubled, some put in. */
-export const garbled = (good: fc.Arbitrary<Buffer>): fc.Arbitrary<Buffer> =>
-  fc
-    .tuple(
-      good,
-      fc.array(
-        fc.record({
-          how: fc.constantFrom('change', 'lose', 'double', 'put', 'cut'),
-          at: fc.double({ min: 0, max: 1, noNaN: true }),
-          bytes: fc.oneof(
-            fc.uint8Array({ minLength: 1, maxLength: 12 }),
-            fc.constantFrom('\n', '\0', ',', ': ', '- ', '"', '{', '9', '[N/A]').map((text) => Buffer.from(text)),
-          ),
-        }),
-        { minLength: 1, maxLength: 4 },
-      ),
-    )
-    .map(([bytes, wounds]) =>
-      wounds.reduce<Buffer>((body, { how, at, bytes: other }) => {
-        const place = Math.floor(at * body.length);
-        const [before, after] = [body.subarray(0, place), body.subarray(place)];
-        switch (how) {
-          case 'change':
-            return Buffer.concat([before, Buffer.from(other), after.subarray(other.length)]);
-          case 'lose':
-            return Buffer.concat([before, after.subarray(other.length)]);
-          case 'double':
-            return Buffer.concat([body.subarray(0, place + 4 * other.length), after]);
-          case 'put':
-            return Buffer.concat([before, Buffer.from(other), after]);
-          case 'cut':
-            return before;
-        }
-      }, bytes),
-    );
+export const garbled = (good: fc.Arbitrary<Buffer>): fc.Arbitrary<Buffer> => {
+  const wound = fc.record({
+    how: fc.constantFrom(...(Object.keys(WOUNDS) as (keyof typeof WOUNDS)[])),
+    at: fc.double({ min: 0, max: 1, noNaN: true }),
+    other: fc.oneof(
+      fc.uint8Array({ minLength: 1, maxLength: 12 }),
+      fc.constantFrom('\n', '\0', ',', ': ', '- ', '"', '{', '9', '[N/A]').map((text) => Buffer.from(text)),
+    ),
+  });
+  return fc.tuple(good, fc.array(wound, { minLength: 1, maxLength: 4 })).map(([bytes, wounds]) =>
+    wounds.reduce<Buffer>((body, { how, at, other }) => {
+      const place = Math.floor(at * body.length);
+      return Buffer.concat(WOUNDS[how](body.subarray(0, place), body.subarray(place), other));
+    }, bytes),
+  );
+};
 
 /** `value` with one of its parts, the `pick`th in order, replaced by `junk`, or left out where that is `undefined`. */
 export function broken(value: unknown, pick: number, junk: unknown): unknown {
