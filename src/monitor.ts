@@ -29,6 +29,9 @@ export const QUESTION_DEADLINE_MS = 4_000;
  */
 const QUESTION_JOINS_MS = 250;
 const QUESTION_JOINS_AT_MOST_MS = 2_000;
+/** Looks at so many sources for questions leave the process as much time in between as they take, or this much. */
+const RESTED_FROM_SOURCES = 20;
+const QUESTION_REST_AT_MOST_MS = 800;
 const FAST_DEADLINE_MS = 1_800;
 /** No source is kept busy by fast sampling for more than half of the time. */
 const MOST_BUSY_RATIO = 0.5;
@@ -50,12 +53,20 @@ const SLICE_PAUSE_MS = 25;
 /** The rest of a round is for answers, and for a second try. */
 const MOST_SPREAD_RATIO = 0.4;
 
+interface Question {
+  /** Until when others may join it, monotonic. */
+  joinedUntilMs: number;
+  reports: Promise<SourceReport[]>;
+}
+
 export class Monitor {
   readonly #parts: MonitorParts;
   readonly #lastTookMs = new WeakMap<Source, { readonly endedAtMs: number; readonly tookMs: number }>();
   /** Looks for questions that are under way, by the nodes that were asked about. */
-  readonly #questions = new Map<string, { readonly startedMs: number; readonly reports: Promise<SourceReport[]> }>();
+  readonly #questions = new Map<string, Question>();
   #questionJoinsMs = QUESTION_JOINS_MS;
+  /** When the next look at a fleet for a question may begin. */
+  #questionsRestedAtMs = 0;
   #fast: { readonly state: SafetyState; readonly nodes: ReadonlySet<string> } | null = null;
   #stopped = new AbortController();
   #loops: Promise<void>[] = [];
@@ -98,20 +109,37 @@ export class Monitor {
   /** Reads the named nodes (`null`: all) for a question; joins looks that are under way, or have just begun. Ends within 4 s. */
   observeNow(nodes: readonly string[] | null): Promise<readonly SourceReport[]> {
     const key = JSON.stringify(nodes);
-    const nowMs = this.#parts.clock.now().elapsedMs;
     const joined = this.#questions.get(key);
-    if (joined && nowMs - joined.startedMs <= this.#questionJoinsMs) return joined.reports;
+    if (joined && joined.joinedUntilMs >= this.#parts.clock.now().elapsedMs) return joined.reports;
     const named = nodes && new Set(nodes);
     const asked = this.#parts.sources().filter((source) => !named || named.has(source.node));
-    const reports = this.#look(asked, QUESTION_DEADLINE_MS);
-    const question = { startedMs: nowMs, reports };
+    const question: Question = { joinedUntilMs: Infinity, reports: Promise.resolve([]) };
+    question.reports = this.#lookFor(question, asked);
     this.#questions.set(key, question);
     const forget = (): void => {
-      const tookMs = this.#parts.clock.now().elapsedMs - nowMs;
-      this.#questionJoinsMs = Math.min(QUESTION_JOINS_AT_MOST_MS, Math.max(QUESTION_JOINS_MS, tookMs / 2));
       if (this.#questions.get(key) === question) this.#questions.delete(key);
     };
-    void reports.then(forget, forget);
+    void question.reports.then(forget, forget);
+    return question.reports;
+  }
+
+  /** A flood of questions about a fleet must not leave the process without a breath: a stop is let in there. */
+  async #lookFor(question: Question, sources: readonly Source[]): Promise<SourceReport[]> {
+    const { clock } = this.#parts;
+    const askedMs = clock.now().elapsedMs;
+    const isFleet = sources.length >= RESTED_FROM_SOURCES;
+    if (isFleet && this.#questionsRestedAtMs > askedMs) {
+      await clock.sleep(this.#questionsRestedAtMs - askedMs, this.#stopped.signal);
+    }
+    const startedMs = clock.now().elapsedMs;
+    question.joinedUntilMs = startedMs + this.#questionJoinsMs;
+    const reports = await this.#look(sources, QUESTION_DEADLINE_MS - (startedMs - askedMs));
+    if (isFleet) {
+      const endedMs = clock.now().elapsedMs;
+      const tookMs = endedMs - startedMs;
+      this.#questionJoinsMs = Math.min(QUESTION_JOINS_AT_MOST_MS, Math.max(QUESTION_JOINS_MS, tookMs / 2));
+      this.#questionsRestedAtMs = endedMs + Math.min(QUESTION_REST_AT_MOST_MS, tookMs);
+    }
     return reports;
   }
 
