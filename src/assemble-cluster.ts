@@ -55,6 +55,8 @@ export interface ClusterParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly place: CredentialPlace;
+  /** Left out: over the network. */
+  readonly kubeClient?: typeof createLateKubeClient;
   /** What an earlier start of this folder's service left in the journal under {@link MEMBER_KEY}. */
   readonly earlier: unknown;
   /** Where values from before a stop are kept until the cluster has them; left out: nowhere. */
@@ -98,11 +100,11 @@ export const MEMBER_KEY = 'member';
 
 /** Makes the parts; nothing is asked of the cluster yet. */
 export function joinCluster(parts: ClusterParts): JoinedCluster {
-  const { config, settings, clock, log, place, state, tell } = parts;
-  const api = createLateKubeClient({ clock, ...place });
+  const { config, settings, clock, log, place, state, tell, kubeClient = createLateKubeClient } = parts;
+  const api = kubeClient({ clock, ...place });
   const identity = identityOf(settings);
   // Made-up tokens take no connection from a stop.
-  const reviewApi = config.auth.kubernetes ? createLateKubeClient({ clock, ...place }) : null;
+  const reviewApi = config.auth.kubernetes ? kubeClient({ clock, ...place }) : null;
   const onTrouble = (detail: string | null): void =>
     detail === null
       ? log.info('The cluster judges tokens again')

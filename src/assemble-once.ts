@@ -1,8 +1,9 @@
 // One question and no service: what a preflight says now, with the cluster looked at and not joined.
 import { randomUUID } from 'node:crypto';
 import type { Inventory } from './actuators/actuator.ts';
-import { submitListing, unconfiguredKubernetes } from './assemble.ts';
+import { submitListing } from './assemble.ts';
 import { clusterPlaceOf, type JoinedCluster, joinCluster } from './assemble-cluster.ts';
+import { unconfiguredKubernetes } from './assemble-inventory.ts';
 import { openSources } from './assemble-sources.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type Config, readBootId } from './config.ts';

@@ -46,6 +46,9 @@ export interface SourceParts {
   readonly root: string;
   /** Finds exporters among a cluster's pods; `null` where nobody does. */
   readonly finder: ExporterFinder | null;
+  /** Left out: over the network. */
+  readonly httpGetter?: (options: { readonly clock: Clock }) => HttpGetter;
+  readonly exporter?: typeof createExporter;
 }
 
 /** The first lists must be there before the first round, or that round would judge half a cluster; but not for ever. */
@@ -55,9 +58,9 @@ const NODES_TIMEOUT_MS = 2_500;
 
 /** Builds what `config` says is read, with the first lists of targets taken. */
 export async function openSources(parts: SourceParts): Promise<SourceSet> {
-  const { config, clock } = parts;
+  const { config, clock, httpGetter = createHttpGetter } = parts;
   if (config.source === 'simulated') return simulatedSet(parts);
-  const getter = createHttpGetter({ clock });
+  const getter = httpGetter({ clock });
   const credentials = config.credentials.length > 0 ? createCredentials({ clock, settings: config.credentials }) : null;
   const open = config.source === 'prometheus' ? prometheusSet : exporterSet;
   const set = open(parts, getter, credentials);
@@ -94,7 +97,7 @@ function localSources({ config, settings, clock, root }: SourceParts): Source[] 
 
 /** This machine, and every exporter that is configured or found. */
 function exporterSet(parts: SourceParts, getter: HttpGetter, credentials: Credentials | null): SourceSet {
-  const { config, settings, clock, finder } = parts;
+  const { config, settings, clock, finder, exporter = createExporter } = parts;
   const local = localSources(parts);
   // A cluster writes this machine's name in lower case, and it must not become a second node.
   const isNamed = local.length === 0 || config.nodes.some(({ name }) => name === settings.localNode);
@@ -134,7 +137,7 @@ function exporterSet(parts: SourceParts, getter: HttpGetter, credentials: Creden
     all = [...local, ...exporters.values(), ...nodeObjects.values()];
   };
   const exporterOf = ({ node, url, origin }: Target): Source =>
-    createExporter({
+    exporter({
       node,
       url,
       clock,

@@ -1,13 +1,12 @@
 // Config in, running parts out, and one `close` that takes them down in order. Used by the service, by `check` and by
 // tests; what listens to the network is put on top of it (serve.ts).
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Actuator } from './actuators/actuator.ts';
 import { createDrill } from './actuators/drill.ts';
 import { GpuProcesses } from './actuators/gpu-processes.ts';
 import { createLocalProcesses } from './actuators/local-processes.ts';
-import { createProcessTable, type ProcessTable } from './actuators/process-table.ts';
+import type { ProcessTable } from './actuators/process-table.ts';
 import {
   clusterPlaceOf,
   type JoinedCluster,
@@ -16,10 +15,12 @@ import {
   memberRecord,
   priorDiskOf,
 } from './assemble-cluster.ts';
+import { takeInventory, unconfiguredKubernetes } from './assemble-inventory.ts';
 import { openNotifier } from './assemble-notify.ts';
+import { type Outside, realOutside } from './assemble-outside.ts';
 import { openSources, type SourceSet } from './assemble-sources.ts';
 import { type Clock, systemClock, withDeadline } from './clock.ts';
-import { type Config, processEnvironment, readBootId } from './config.ts';
+import { type Config, processEnvironment } from './config.ts';
 import { type Restored, restoreState } from './domain/durable.ts';
 import { type GpuProcess, targetOf } from './domain/lease.ts';
 import type { SafetySettings } from './domain/settings.ts';
@@ -31,7 +32,7 @@ import { Monitor } from './monitor.ts';
 import type { Notifier } from './notify/notifier.ts';
 import { ComputeApps } from './sources/compute-apps.ts';
 import type { SimulatedRig } from './sources/simulated.ts';
-import { openStateFolder, type StateFolder } from './state-folder.ts';
+import type { StateFolder } from './state-folder.ts';
 import { type Log, Supervisor, type SupervisorParts } from './supervisor.ts';
 import { VERSION } from './version.ts';
 
@@ -78,10 +79,10 @@ export interface AssembleOptions {
   readonly onStep?: SupervisorParts['onStep'];
   /** Where /proc, /sys and k3s' files are looked for. Default `/`. */
   readonly root?: string;
+  /** Test seam: another world around the same parts. */
+  readonly outside?: Outside;
 }
 
-/** An actuator that does not answer by then has an unknown inventory. */
-const INVENTORY_TIMEOUT_MS = 3_000;
 /** The list of processes on GPUs is for showing: it must be done, or given up, long before the next tick. */
 const GPU_PROCESSES_TIMEOUT_MS = 3_000;
 /** What hangs is left behind: whoever ends a service kills it after some 20 s. */
@@ -95,11 +96,11 @@ const JOURNAL_CLOSE_MS = 2_000;
 
 /** Builds everything for `config` and starts watching. Refuses with the exit code and the reason; never throws. */
 export async function assemble(config: Config, options: AssembleOptions): Promise<AssembleOutcome> {
-  const { log, clock = systemClock, root = '/' } = options;
+  const { log, clock = systemClock, root = '/', outside = realOutside } = options;
   const refuse = (message: string): AssembleOutcome => ({ kind: 'refused', exitCode: 1, message });
   const found = clusterPlaceOf(config, root);
   if (found.kind === 'refused') return refuse(found.detail);
-  const opened = await openStateFolder({ folder: config.stateDir, clock });
+  const opened = await outside.openStateFolder({ folder: config.stateDir, clock });
   if (opened.kind !== 'open') return refuse(opened.detail);
   const { stateFolder } = opened;
   for (const note of stateFolder.notes) log.warn(note);
@@ -108,6 +109,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
     clock,
     productVersion: VERSION,
     tokenExists: stateFolder.tokenExists,
+    files: outside.files,
   });
   if (journalOpened.kind === 'newer') {
     await stateFolder.close();
@@ -120,7 +122,7 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
   const token = await takeToken(stateFolder, log);
 
   const { journal } = journalOpened;
-  const settings: SafetySettings = { ...config.settings, instance: randomUUID(), bootId: readBootId(root) };
+  const settings: SafetySettings = { ...config.settings, instance: randomUUID(), bootId: outside.bootId(root) };
   const moment = { ...clock.now(), id: randomUUID() };
   const replayed = replayedMap(journalOpened);
   const restored = restoreState(settings, replayed, moment, { inCluster: found.kind === 'cluster' });
@@ -133,21 +135,31 @@ export async function assemble(config: Config, options: AssembleOptions): Promis
           clock,
           log,
           place: found.place,
+          kubeClient: outside.kubeClient,
           earlier: replayed.get(MEMBER_KEY),
           disk: priorDiskOf(journal, replayed),
           state: () => supervisor.state,
           tell: (event) => supervisor.submitSoon(event),
         })
       : null;
-  const sources = await openSources({ config, settings, clock, root, finder: cluster?.member.finder ?? null });
+  const sources = await openSources({
+    config,
+    settings,
+    clock,
+    root,
+    finder: cluster?.member.finder ?? null,
+    httpGetter: outside.httpGetter,
+    exporter: outside.exporter,
+  });
   const { simulation } = sources;
-  const processTable = createProcessTable({ clock });
+  const processTable = outside.processTable({ clock });
   const liveTargets = () => [...supervisor.state.leases.values()].map(targetOf);
   const localProcesses = createLocalProcesses({
     node: settings.localNode,
     clock,
     table: processTable,
     targets: liveTargets,
+    kill: outside.kill,
   });
   const actuators: readonly Actuator[] = [localProcesses, ...(cluster ? [cluster.member.actuator] : [])];
   const drill = createDrill({ clock, actuators });
@@ -346,46 +358,6 @@ async function takeListing(supervisor: Supervisor, sources: SourceSet): Promise<
 export function submitListing(supervisor: Supervisor, sources: SourceSet): void {
   const listing = sources.listing();
   if (listing) supervisor.submitSoon({ kind: 'nodes-listed', listing });
-}
-
-/** What every actuator sees now goes through the door; one that does not answer is not available. */
-async function takeInventory(
-  supervisor: Supervisor,
-  actuators: readonly Actuator[],
-  clock: Clock,
-  unconfigured: string | null,
-): Promise<void> {
-  const deadlineMs = clock.now().elapsedMs + INVENTORY_TIMEOUT_MS;
-  const inventories = await Promise.all(
-    actuators.map(async (actuator) => {
-      const inventory = await actuator.inventory(deadlineMs).catch((error: unknown) => ({
-        available: false,
-        detail: `its inventory broke off: ${String(error)}`,
-        workloads: [],
-      }));
-      return { name: actuator.name, seesPods: false, unprotected: [], ...inventory };
-    }),
-  );
-  const states = inventories.map(({ name, available, detail }) => ({ name: String(name), available, detail }));
-  if (unconfigured) states.push({ name: 'kubernetes', available: false, detail: unconfigured });
-  supervisor.submitSoon({
-    kind: 'inventoried',
-    actuators: states,
-    workloads: inventories.flatMap((inventory) => inventory.workloads),
-    seesPods: inventories.some((inventory) => inventory.seesPods),
-    unprotected: inventories.flatMap(({ unprotected }) => unprotected ?? []),
-  });
-}
-
-/** Signs of a k3s on this machine that nobody configured: its pods would go on after a stop. */
-export function unconfiguredKubernetes(config: Config, root: string): string | null {
-  if (config.kubernetes.enabled !== 'auto' || config.kubernetes.kubeconfig !== null) return null;
-  const sign = ['run/k3s', 'etc/rancher/k3s/k3s.yaml'].map((path) => join(root, path)).find((path) => existsSync(path));
-  if (!sign) return null;
-  return (
-    `a k3s is on this machine (${sign}) and Kubernetes is not configured: its pods could not be stopped. ` +
-    'Name kubernetes.kubeconfig, or write kubernetes.enabled: false'
-  );
 }
 
 async function runDrill(drill: Actuator, order: StopOrder): Promise<readonly StopEntry[]> {
