@@ -287,8 +287,14 @@ function isStuckUnderLoad(isTemperature: boolean, sinceMs: number, atMs: number,
   const startMs = atMs - FROZEN_UNDER_LOAD_MS;
   const inFirst = (sample: Track['powers'][number]): boolean => sample.atMs < startMs + MINUTE_MS;
   const first = meanOf(powers.filter(inFirst).map(({ powerW }) => powerW));
-  const second = meanOf(powers.filter((sample) => !inFirst(sample)).map(({ powerW }) => powerW));
+  const second = meanOf(withoutHighest(powers.filter((sample) => !inFirst(sample)).map(({ powerW }) => powerW)));
   return first !== null && second !== null && second - first >= FROZEN_UNDER_LOAD_RISE_W;
+}
+
+/** One mad sample of a power among the six of a minute would raise their mean by 100 W, and a settled temperature stands still. */
+function withoutHighest(powersW: readonly number[]): readonly number[] {
+  const highest = powersW.indexOf(Math.max(...powersW));
+  return powersW.filter((_, index) => index !== highest);
 }
 
 const frozen = (track: Track, detail: string): Track => ({

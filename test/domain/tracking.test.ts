@@ -281,6 +281,15 @@ t.test(
   },
 );
 
+t.test('watchSource() calls no settled temperature stuck for a single mad sample of its power', async (t) => {
+  const settled = new Watched();
+  for (let atS = 0; atS <= 300; atS += 10) {
+    const power = gpuPower(atS === 240 ? 749.67 : 140 + (atS % 7) / 10);
+    settled.look(atS, { readings: [gpuTemperature(59), power] });
+    t.equal(settled.cause(), 'valid', `${atS} s`);
+  }
+});
+
 t.test('watchSource() finds a stuck sensor that had stood still for long before the load came', async (t) => {
   // A sensor stuck at 28 °C: nine idle minutes, then 295 W.
   const source = steady(600, 28, (atS) => (atS < 540 ? 30 : 295));
