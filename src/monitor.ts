@@ -33,6 +33,8 @@ const QUESTION_JOINS_AT_MOST_MS = 2_000;
 const RESTED_FROM_SOURCES = 20;
 const QUESTION_REST_AT_MOST_MS = 800;
 const FAST_DEADLINE_MS = 1_800;
+/** The last look for a newer sample begins this long before its deadline; an exporter answers within some 100 ms. */
+const LAST_LOOK_MS = 300;
 /** No source is kept busy by fast sampling for more than half of the time. */
 const MOST_BUSY_RATIO = 0.5;
 
@@ -143,15 +145,20 @@ export class Monitor {
     return reports;
   }
 
-  /** A second look at nodes with an unconfirmed hard stop: half-way to the deadline, so that the sample is newer. */
+  /**
+   * Second looks at nodes with an unconfirmed hard stop: half-way to the deadline, and just before it, since a source that
+   * renews its samples slowly may have no newer one half-way.
+   */
   lookAgain(nodes: readonly string[], deadlineMs: number): void {
     const { clock } = this.#parts;
     const leftMs = deadlineMs - clock.now().elapsedMs;
-    clock.after(leftMs / 2, () => {
-      if (this.#stopped.signal.aborted) return;
-      const hot = this.#parts.sources().filter((source) => source.carriesHeat && nodes.includes(source.node));
-      void this.#look(hot, leftMs / 2).then((reports) => this.#submit('fast', reports));
-    });
+    for (const waitMs of [leftMs / 2, Math.max(leftMs / 2, leftMs - LAST_LOOK_MS)]) {
+      clock.after(waitMs, () => {
+        if (this.#stopped.signal.aborted) return;
+        const hot = this.#parts.sources().filter((source) => source.carriesHeat && nodes.includes(source.node));
+        void this.#look(hot, leftMs - waitMs).then((reports) => this.#submit('fast', reports));
+      });
+    }
   }
 
   async #tickLoop(): Promise<void> {

@@ -162,6 +162,22 @@ t.test('Monitor looks again in time when a hard stop waits for its second sample
   await stop();
 });
 
+t.test('Monitor looks again just before the deadline, for a source that repeats itself half-way', async (t) => {
+  const { clock, monitor, world, supervisor, stop } = build();
+  monitor.start();
+  await clock.advance(11_100);
+  world.gpu(GPU_A).witness = 7;
+  world.gpu(GPU_A).temperatureC = 112;
+  await clock.advance(11_400);
+  t.equal(supervisor.state.nodes.get('bizon1')?.looks.size, 1, 'the same sample still waits for a newer one');
+  world.gpu(GPU_A).witness = 8;
+  world.gpu(GPU_A).temperatureC = 61;
+  await clock.advance(3_000);
+  t.equal(supervisor.state.nodes.get('bizon1')?.looks.size, 0);
+  t.equal(supervisor.state.trips.size, 0, 'a mad sample that was taken back stops nothing');
+  await stop();
+});
+
 t.test('observeNow() reads the nodes named and ends although a source hangs', async (t) => {
   const { clock, monitor, source, stop } = build();
   t.same(await monitor.observeNow(['elsewhere']), []);
