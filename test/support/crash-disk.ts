@@ -19,7 +19,7 @@ type FolderChange = (entries: Entries) => void;
 
 export interface DiskFaults {
   /** Numbers of the operations, from 0, that fail. */
-  readonly failAt: ReadonlySet<number>;
+  readonly failAt: Pick<ReadonlySet<number>, 'has'>;
   /** The operation in whose middle the machine stops. */
   readonly crashAt: number;
 }
@@ -28,6 +28,7 @@ export class CrashDisk implements DurableFiles {
   /** Resolves at the crash; from then on no operation returns. */
   readonly crashed: Promise<void>;
   readonly #faults: DiskFaults;
+  readonly #turn: () => Promise<void>;
   #signalCrash: () => void = () => undefined;
   #isCrashed = false;
   #operations = 0;
@@ -36,8 +37,10 @@ export class CrashDisk implements DurableFiles {
   #unsyncedEntries: FolderChange[] = [];
   readonly #open: (Inode | null)[] = [];
 
-  constructor(faults: DiskFaults) {
+  /** @param turn what an operation waits for before it is done. */
+  constructor(faults: DiskFaults, turn: () => Promise<void> = nextTurn) {
     this.#faults = faults;
+    this.#turn = turn;
     this.crashed = new Promise((resolve) => {
       this.#signalCrash = resolve;
     });
@@ -47,8 +50,13 @@ export class CrashDisk implements DurableFiles {
    * The disk as a restart finds it. `power`: the machine lost power, `choose(n)` picks from 0 to n what was kept.
    * `kill`: only the process died, and the page cache with all that was written is still there.
    */
-  restart(how: 'kill' | 'power', choose: (max: number) => number, faults: DiskFaults): CrashDisk {
-    const next = new CrashDisk(faults);
+  restart(
+    how: 'kill' | 'power',
+    choose: (max: number) => number,
+    faults: DiskFaults,
+    turn: () => Promise<void> = nextTurn,
+  ): CrashDisk {
+    const next = new CrashDisk(faults, turn);
     const entries: Entries = new Map(this.#durableEntries);
     const keptChanges = how === 'kill' ? this.#unsyncedEntries.length : choose(this.#unsyncedEntries.length);
     for (const change of this.#unsyncedEntries.slice(0, keptChanges)) change(entries);
@@ -58,6 +66,21 @@ export class CrashDisk implements DurableFiles {
     }
     next.#durableEntries = new Map(next.#entries);
     return next;
+  }
+
+  /** The machine or the process stops now, between two operations. */
+  crash(): void {
+    this.#isCrashed = true;
+    this.#signalCrash();
+  }
+
+  /** Bits of what is on the disk change by themselves. */
+  rot(path: string, change: (bytes: Buffer) => Buffer): void {
+    const inode = this.#entries.get(path);
+    if (!inode) return;
+    inode.current = change(Buffer.from(inode.current));
+    inode.durable = inode.current;
+    inode.unsynced = [];
   }
 
   async read(path: string): Promise<Buffer> {
@@ -132,7 +155,7 @@ export class CrashDisk implements DurableFiles {
 
   /** One operation: goes through, fails, or never returns; `halfway` is done before a failure or crash. */
   async #step(halfway: () => void = () => undefined): Promise<void> {
-    await new Promise((resolve) => setImmediate(resolve)); // as from a real disk: not in the same turn
+    await this.#turn(); // as from a real disk: not in the same turn
     if (this.#isCrashed) return new Promise(() => undefined);
     const fault = this.#nextFault();
     if (fault) halfway();
@@ -191,6 +214,8 @@ function keptBytes(inode: Inode, choose: (max: number) => number): Buffer {
   const cut = torn.bytes.subarray(0, choose(torn.bytes.length - 1));
   return applied(bytes, { ...torn, bytes: choose(3) === 0 ? Buffer.alloc(cut.length) : cut });
 }
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 const half = (bytes: Buffer): Buffer => Buffer.from(bytes.subarray(0, bytes.length >> 1));
 

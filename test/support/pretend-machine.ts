@@ -27,6 +27,10 @@ export class PretendMachine {
     this.#processes.set(process.pid, { state: 'S', startTicks: 100, ...process });
   }
 
+  has(pid: number): boolean {
+    return this.#processes.has(pid);
+  }
+
   remove(...pids: number[]): void {
     for (const pid of pids) this.#processes.delete(pid);
   }

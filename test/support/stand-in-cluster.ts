@@ -2,6 +2,7 @@
 // preconditions, an unscheduled pod goes at once, a finalizer keeps an object, controllers make pods again 50 ms after
 // one is marked for deletion, kubelets confirm after 2 s unless their node hangs. Runs on a manual clock. What a real
 // server does is tried in stop-control-plane.test.ts; this one is for what a real server cannot be made to do in time.
+import type { Clock } from '../../src/clock.ts';
 import type {
   KubeAnswer,
   KubeApi,
@@ -10,7 +11,6 @@ import type {
   KubeObject,
   KubeResource,
 } from '../../src/kubernetes/kube-api.ts';
-import type { ManualClock } from './manual-clock.ts';
 
 export interface Asked {
   readonly verb: 'list' | 'get' | 'create' | 'patch' | 'replace' | 'remove';
@@ -69,6 +69,8 @@ export const customKind = kind;
 
 /** Controllers react this much later, as measured on a real one. */
 const CONTROLLER_MS = 50;
+/** … and try again this much later where they were refused. */
+const DENIED_AGAIN_MS = 5_000;
 const KUBELET_LEAST_S = 2;
 
 export class StandInCluster implements KubeApi {
@@ -78,15 +80,17 @@ export class StandInCluster implements KubeApi {
   kinds: readonly KubeResource[] = BUILT_IN_KINDS;
   /** Asked before each request: what it gets instead. `hang` is no answer at all. */
   fault: (asked: Asked) => KubeFailure | 'hang' | undefined = () => undefined;
+  /** An admission rule: labels of pods that may not be made. */
+  denies: (labels: Readonly<Record<string, string>>) => boolean = () => false;
   /** Fields that the server takes and drops. */
   drops: readonly string[] = [];
-  readonly #clock: ManualClock;
+  readonly #clock: Clock;
   readonly #objects = new Map<string, Any>();
   #made = 0;
 
-  constructor(clock: ManualClock) {
+  constructor(clock: Clock, nodes: readonly string[] = ['node-1', 'node-2']) {
     this.#clock = clock;
-    for (const name of ['node-1', 'node-2']) this.node(name);
+    for (const name of nodes) this.node(name);
   }
 
   node(name: string, ready = 'True'): void {
@@ -216,6 +220,34 @@ export class StandInCluster implements KubeApi {
     return [...this.#objects].filter(([path]) => path.includes('/pods/')).map(([, pod]) => pod);
   }
 
+  /** A node that hung answers again: what it was told to end, it ends. */
+  wake(node: string): void {
+    this.hung.delete(node);
+    for (const { metadata, spec } of this.pods) {
+      if (spec.nodeName !== node || !metadata.deletionTimestamp) continue;
+      const path = `/api/v1/namespaces/${metadata.namespace}/pods/${metadata.name}`;
+      this.#clock.after(KUBELET_LEAST_S * 1000, () => this.#confirm(path, metadata.uid));
+    }
+  }
+
+  /** Everything of the cluster that is there: kind, name and object. */
+  get all(): Any[] {
+    return [...this.#objects.values()];
+  }
+
+  /** Their owner clears these away. */
+  takeAway(isMeant: (object: Any) => boolean): void {
+    for (const [path, object] of this.#objects) if (isMeant(object)) this.#objects.delete(path);
+  }
+
+  /** Its owner scales a controller back up, as people and autoscalers do. */
+  rescale(kindName: string, name: string, spec: Any): void {
+    const object = this.at(kindName, name);
+    if (!object) return;
+    merge(object, { spec });
+    this.#soon();
+  }
+
   count(verb: Asked['verb'], part: string): number {
     return this.asked.filter((asked) => asked.verb === verb && asked.path.includes(part)).length;
   }
@@ -250,6 +282,10 @@ export class StandInCluster implements KubeApi {
         const { resource } = this.#place(kindName);
         const apiVersion = resource.group === '' ? resource.version : `${resource.group}/${resource.version}`;
         const { labels = {}, annotations } = owner.spec.template.metadata;
+        if (this.denies(labels)) {
+          this.#clock.after(DENIED_AGAIN_MS, () => this.#reconcile());
+          break;
+        }
         const reference = { apiVersion, kind: kindName, name: metadata.name, uid: metadata.uid };
         const node = owner.spec.template.spec?.nodeName ?? 'node-1';
         this.pod(`${metadata.name}-${this.#made}`, {

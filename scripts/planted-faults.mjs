@@ -1,0 +1,143 @@
+// Faults that are planted in the product's text, one at a time, to see that the simulation finds them: `npm run simulate
+// -- --planted`. `search` stands exactly once in its file. `seed` is a world that finds it (looked for with --hunt), or
+// `story` a kept one (test/simulation/kept-stories.ts); a change of how worlds are drawn may move a fault to another seed.
+export const PLANTED = [
+  {
+    name: 'a flipped comparison: a hard stop only over its limit’s other side',
+    seed: 1,
+    file: 'src/domain/evaluate.ts',
+    search: 'const isHardStop = state.value >= limits.hardStop;',
+    replace: 'const isHardStop = state.value <= limits.warning - 1;',
+  },
+  {
+    name: 'an off-by-some limit: a hard stop 3 degrees late',
+    seed: 1,
+    file: 'src/domain/evaluate.ts',
+    search: 'const isHardStop = state.value >= limits.hardStop;',
+    replace: 'const isHardStop = state.value >= limits.hardStop + 3;',
+  },
+  {
+    name: 'a skipped journal write: what is urgent is not recorded',
+    seed: 6,
+    file: 'src/supervisor.ts',
+    search: 'const recorded = this.#parts.journal.append(effect.change, { urgent: effect.urgent });',
+    replace:
+      'const recorded = effect.urgent ? Promise.resolve(RECORDED) : this.#parts.journal.append(effect.change, { urgent: effect.urgent });',
+  },
+  {
+    name: 'a missing GPU ignored',
+    seed: 5,
+    file: 'src/domain/expected-readings.ts',
+    search: 'state: { ...told, required: !waived, waived },',
+    replace: "state: { ...told, required: expected.component !== 'gpu' && !waived, waived },",
+  },
+  {
+    name: 'a shortened cooldown',
+    seed: 7,
+    file: 'src/domain/interlock.ts',
+    search: 'export const COOLING_MS = COOLDOWN_SECONDS * 1000;',
+    replace: 'export const COOLING_MS = COOLDOWN_SECONDS * 700;',
+  },
+  {
+    name: 'a dropped selector: all pods are listed',
+    seed: 1,
+    file: 'src/kubernetes/workload-inventory.ts',
+    search: 'const answer = await this.#list(path, isWide ? undefined : WORKLOAD_SELECTOR, leftMs());',
+    replace: 'const answer = await this.#list(path, undefined, leftMs());',
+    also: {
+      file: 'src/kubernetes/workload-label.ts',
+      search: "labels?.[WORKLOAD_LABEL] === 'true'",
+      replace: 'labels !== undefined',
+    },
+  },
+  {
+    name: 'no second look: a single mad sample kills',
+    seed: 1,
+    file: 'src/domain/second-look.ts',
+    search: "const needsLook = isPower || state.secondLook === 'awaiting';",
+    replace: 'const needsLook = false;',
+  },
+  {
+    name: 'blindness that never becomes a stop',
+    seed: 3,
+    file: 'src/domain/node-step.ts',
+    search: 'if (nowMs < blindFromMs(state, node, sinceMs)) return false;',
+    replace: 'if (nowMs < blindFromMs(state, node, sinceMs) + 1e9) return false;',
+  },
+  {
+    name: 'blindness that is believed at once',
+    seed: 1,
+    file: 'src/domain/node-step.ts',
+    search: 'if (nowMs < blindFromMs(state, node, sinceMs)) return false;',
+    replace: 'if (nowMs < sinceMs + 5_000) return false;',
+  },
+  {
+    name: 'no fast sampling',
+    seed: 1,
+    file: 'src/domain/decide.ts',
+    search: 'const scored: { name: string; score: number }[] = [];',
+    replace: 'const scored: { name: string; score: number }[] = [];\n  if (state.nodes.size > 0) return [];',
+  },
+  {
+    name: 'a frozen exporter believed',
+    story: 'an exporter that freezes under load',
+    file: 'src/domain/tracking.ts',
+    search: 'if (witness.everChanged && standsForMs < staleAfterMs) continue;',
+    replace: 'if (witness.everChanged) continue;',
+    // The age of a sample that only repeats itself is a second line of defence.
+    also: {
+      file: 'src/domain/tracking.ts',
+      search: 'if (repeats && witness?.everChanged)',
+      replace: 'if (repeats && witness?.value === -1)',
+    },
+  },
+  {
+    name: 'trips forgotten by a restart',
+    story: 'a stop, and a restart of the service',
+    file: 'src/domain/durable.ts',
+    search: 'trips.set(trip.tripId, trip);',
+    replace: "if (trip.cause === 'corrupt-state') trips.set(trip.tripId, trip);",
+  },
+  {
+    name: 'a reset that does not look whether it is cool',
+    seed: 1,
+    file: 'src/domain/trip-steps.ts',
+    search: "const counting = findings.filter((finding) => finding.code !== 'over-maximum');",
+    replace: "const counting = findings.filter((finding) => finding.code === 'no-such-code');",
+  },
+  {
+    name: 'a trip that revokes nothing',
+    seed: 1,
+    file: 'src/domain/trip-steps.ts',
+    search: "leases.map((lease) => ({ lease, outcome: 'stopped', reason: made.reason })),",
+    replace: "leases.slice(1).map((lease) => ({ lease, outcome: 'stopped', reason: made.reason })),",
+  },
+  {
+    name: 'controllers left alone: pods come back',
+    story: 'a stop of a Deployment',
+    file: 'src/kubernetes/cluster-stop.ts',
+    search: 'for (const owner of owners) {',
+    replace: 'for (const owner of owners.slice(0, 0)) {',
+  },
+  {
+    name: 'a source without a deadline',
+    story: 'an exporter that hangs',
+    file: 'src/monitor.ts',
+    search: 'const report = await withDeadline(clock, budgetMs + 100, source.read(startedAtMs + budgetMs)).catch(',
+    replace: 'const report = await withDeadline(clock, 1e9, source.read(startedAtMs + 1e9)).catch(',
+  },
+  {
+    name: 'a sensor called stuck for one mad sample of its power',
+    story: 'a mad power beside a settled temperature',
+    file: 'src/domain/tracking.ts',
+    search: 'const second = meanOf(withoutHighest(powers',
+    replace: 'const second = meanOf((powers',
+  },
+  {
+    name: 'a single second look, half-way to its deadline',
+    story: 'a mad temperature of a source that renews every two seconds',
+    file: 'src/monitor.ts',
+    search: 'for (const waitMs of [leftMs / 2, Math.max(leftMs / 2, leftMs - LAST_LOOK_MS)]) {',
+    replace: 'for (const waitMs of [leftMs / 2]) {',
+  },
+];

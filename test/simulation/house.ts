@@ -1,0 +1,242 @@
+// The invariants of the house (docs/interlock.md, I1 to I11), watched from the outside: by what the process says, what
+// it touches, and what its state is after each step and after each restart. The product asserts its own; this is what a
+// stranger would see if an assertion were wrong.
+
+import type { Message } from '../../src/domain/events.ts';
+import type { SafetyResult } from '../../src/domain/result.ts';
+import type { SafetyState } from '../../src/domain/state.ts';
+import type { TripScope } from '../../src/domain/stop.ts';
+import type { Chronicle } from './chronicle.ts';
+import type { Touched } from './cluster.ts';
+import type { Life, Replica } from './replica.ts';
+import type { Timeline } from './timeline.ts';
+
+const ORDER = ['PROCEED', 'REDUCE_INTENSITY', 'WAIT_COOLDOWN', 'ABORT'];
+const COOLING_MS = 60_000;
+/** 1.5 intervals, and a first round that waits. */
+const LATEST_EVALUATION_MS = 15_000 + 500;
+
+interface Seen {
+  trips: SafetyState['trips'];
+  epoch: number;
+  lastNowMs: number;
+  evaluatedAtMs: number;
+  readonly coolingSinceMs: Map<string, number>;
+}
+
+/** What a replica must still hold after its next start. */
+interface Kept {
+  readonly trips: SafetyState['trips'];
+  readonly cooling: readonly string[];
+  readonly epoch: number;
+}
+
+export class House {
+  readonly #timeline: Timeline;
+  readonly #chronicle: Chronicle;
+  readonly #seen = new Map<number, Seen>();
+  readonly #kept = new Map<Replica, Kept>();
+  /** Trips that an operator's reset ended, by the process where it did; others hear of it. */
+  readonly #reset = new Set<string>();
+  readonly #lives: () => readonly Life[];
+  touches = 0;
+
+  constructor(parts: {
+    readonly timeline: Timeline;
+    readonly chronicle: Chronicle;
+    readonly lives: () => readonly Life[];
+  }) {
+    this.#timeline = parts.timeline;
+    this.#chronicle = parts.chronicle;
+    this.#lives = parts.lives;
+  }
+
+  /** An operator's reset of this trip is being carried out. */
+  noteReset(tripId: string): void {
+    this.#reset.add(tripId);
+  }
+
+  /** It was refused. */
+  takeBackReset(tripId: string): void {
+    this.#reset.delete(tripId);
+  }
+
+  /** A life runs: what it found must hold what was kept (I6). */
+  running(life: Life): void {
+    const { state } = runningOf(life);
+    const kept = this.#kept.get(life.replica);
+    this.#seen.set(life.number, {
+      trips: state.trips,
+      epoch: state.epoch,
+      lastNowMs: state.lastNowMs,
+      evaluatedAtMs: this.#timeline.nowMs,
+      coolingSinceMs: new Map(
+        [...state.nodes]
+          .filter(([, node]) => node.cooling !== null)
+          .map(([name]) => [name, life.clock.now().elapsedMs]),
+      ),
+    });
+    if (!kept) return;
+    for (const [tripId, trip] of kept.trips) {
+      if (state.trips.has(tripId) || this.#reset.has(tripId) || isCovered(state, trip.scope)) continue;
+      this.#chronicle.violate('I6', `${life.replica.name} forgot trip ${tripId} by a restart`);
+    }
+    for (const node of kept.cooling) {
+      if (state.nodes.get(node)?.cooling) continue;
+      this.#chronicle.violate('I6', `${life.replica.name} forgot that ${node} cools down by a restart`);
+    }
+    if (state.epoch < kept.epoch)
+      this.#chronicle.violate('I11', `the epoch fell from ${kept.epoch} to ${state.epoch} by a restart`);
+  }
+
+  /** A life ends. What its journal said to be on the disk must be there for the next. */
+  ended(life: Life): void {
+    if (!life.running) return;
+    const { supervisor, journal } = life.running;
+    const { ok, pending } = journal.health();
+    const { state } = supervisor;
+    if (!ok || pending > 0) {
+      this.#kept.delete(life.replica);
+      return;
+    }
+    this.#kept.set(life.replica, {
+      trips: state.trips,
+      cooling: [...state.nodes].filter(([, node]) => node.cooling !== null).map(([name]) => name),
+      epoch: state.epoch,
+    });
+  }
+
+  /** Bits of the journal changed by themselves: nothing can be asked of the next start but that it is tripped. */
+  rotted(replica: Replica): void {
+    this.#kept.delete(replica);
+  }
+
+  /** After each step of the supervisor. */
+  step(life: Life): void {
+    const seen = this.#seen.get(life.number);
+    if (!seen || !life.running) return;
+    const { state } = life.running.supervisor;
+    if (state.trips !== seen.trips) this.#compareTrips(life, seen, state);
+    if (state.epoch < seen.epoch) this.#chronicle.violate('I11', `the epoch went from ${seen.epoch} to ${state.epoch}`);
+    seen.epoch = state.epoch;
+    if (state.lastNowMs < seen.lastNowMs) this.#chronicle.violate('I9', 'time inside went back');
+    seen.lastNowMs = state.lastNowMs;
+    if (state.endedLeases.size > 6_000 || state.leases.size > 5_000) {
+      this.#chronicle.violate('I10', `${state.endedLeases.size} ended leases are remembered`);
+    }
+  }
+
+  /** Everything that is published (I4, I7, and durations that no wall clock may change). */
+  message(life: Life, message: Message): void {
+    const seen = this.#seen.get(life.number);
+    if (!seen) return;
+    const { elapsedMs } = life.clock.now();
+    if (message.type === 'evaluation') {
+      seen.evaluatedAtMs = this.#timeline.nowMs;
+      this.result(message.data);
+      return;
+    }
+    const { name, node } = message.data;
+    if (node === undefined) return;
+    if (name === 'cooling-started') seen.coolingSinceMs.set(node, elapsedMs);
+    if (name !== 'cooling-ended') return;
+    const sinceMs = seen.coolingSinceMs.get(node);
+    this.#chronicle.count('cooldowns that ended');
+    if (sinceMs === undefined || elapsedMs - sinceMs < COOLING_MS) {
+      this.#chronicle.violate(
+        'I6',
+        `${node} cooled down for ${Math.round(elapsedMs - (sinceMs ?? elapsedMs))} ms, must be 60 s`,
+      );
+    }
+  }
+
+  /** Each result: the worst finding's action, and ABORT only while tripped (I7). */
+  result(result: SafetyResult): void {
+    const worst = Math.max(0, ...result.findings.map(({ action }) => ORDER.indexOf(action)));
+    if (ORDER[worst] !== result.action) {
+      this.#chronicle.violate('I7', `the action is ${result.action}, the worst finding's is ${ORDER[worst]}`);
+    }
+    if (result.safe !== (result.action === 'PROCEED'))
+      this.#chronicle.violate('I7', `safe is ${result.safe} at ${result.action}`);
+    if (result.action === 'ABORT' && result.interlock.state !== 'tripped') {
+      this.#chronicle.violate('I7', 'ABORT was answered untripped');
+    }
+  }
+
+  /** A lease was granted (I2): nothing holds the node, and what was just read of it is well. */
+  granted(life: Life, node: string, isWellRead: boolean): void {
+    const { state } = runningOf(life);
+    for (const { tripId, scope } of state.trips.values()) {
+      if (scope.kind === 'all' || scope.nodes.includes(node)) {
+        this.#chronicle.violate('I2', `a lease was granted on ${node} under trip ${tripId}`);
+      }
+    }
+    if (state.nodes.get(node)?.cooling)
+      this.#chronicle.violate('I2', `a lease was granted on ${node} while it cools down`);
+    if (!isWellRead)
+      this.#chronicle.violate('I2', `a lease was granted on ${node}, of which no whole and cool reading was had`);
+  }
+
+  /** Something of the cluster is about to be touched: only what is labelled, and only under an order (I5). */
+  touched({ verb, path, object }: Touched): void {
+    this.touches += 1;
+    this.#chronicle.count(`touched: ${verb}`);
+    if (!object) return;
+    const { labels } = object.metadata;
+    const template = (object.spec?.['template'] as { metadata?: { labels?: Record<string, string> } } | undefined)
+      ?.metadata;
+    const isOurs = labels?.['vsf-workload'] === 'true' || template?.labels?.['vsf-workload'] === 'true';
+    if (!isOurs) this.#chronicle.violate('what is touched', `${verb} ${path}, which bears no label`);
+    const isOrdered = this.#lives().some(({ running }) => {
+      const state = running?.supervisor.state;
+      if (!state) return true;
+      return state.trips.size > 0 || [...state.endedLeases.values()].some(({ outcome }) => outcome !== 'released');
+    });
+    if (!isOrdered) this.#chronicle.violate('I5', `${verb} ${path} without an order`);
+  }
+
+  /** Now and then: each process publishes a result in time (I4). */
+  watch(): void {
+    for (const life of this.#lives()) {
+      const seen = this.#seen.get(life.number);
+      if (!seen || life.isDead) continue;
+      if (life.clock.isBlocked) seen.evaluatedAtMs = this.#timeline.nowMs + LATEST_EVALUATION_MS;
+      const lateMs = this.#timeline.nowMs - seen.evaluatedAtMs - LATEST_EVALUATION_MS;
+      if (lateMs > 0) this.#chronicle.violate('I4', `${life.replica.name} has published no result for over 15 s`);
+    }
+  }
+
+  #compareTrips(life: Life, seen: Seen, state: SafetyState): void {
+    for (const [tripId, { scope }] of seen.trips) {
+      if (state.trips.has(tripId)) continue;
+      if (!isCovered(state, scope) && !this.#reset.has(tripId)) {
+        this.#chronicle.violate('I1', `${life.replica.name}'s trip ${tripId} ended, and nobody reset it`);
+      }
+    }
+    for (const [tripId, trip] of state.trips) {
+      if (seen.trips.has(tripId)) continue;
+      if (this.#reset.has(tripId) && state.lastTrip?.trip.tripId === tripId) {
+        this.#chronicle.violate('I11', `trip ${tripId}, which was reset, is on again at ${life.replica.name}`);
+      }
+      for (const lease of state.leases.values()) {
+        const { scope } = trip;
+        const isHit = scope.kind === 'all' || lease.nodes?.some((node) => scope.nodes.includes(node));
+        if (isHit) this.#chronicle.violate('a trip revokes', `lease ${lease.id} lives on under trip ${tripId}`);
+      }
+    }
+    seen.trips = state.trips;
+  }
+}
+
+/** A trip may go into another whose scope contains its own. */
+function isCovered({ trips }: SafetyState, inner: TripScope): boolean {
+  return [...trips.values()].some(
+    ({ scope }) =>
+      scope.kind === 'all' || (inner.kind === 'nodes' && inner.nodes.every((node) => scope.nodes.includes(node))),
+  );
+}
+
+function runningOf(life: Life): { readonly state: SafetyState } {
+  if (!life.running) throw new Error('This life does not run');
+  return life.running.supervisor;
+}

@@ -1,0 +1,371 @@
+// The two promises, counted by somebody who knows the truth. *Missed*: a part truly at or over its hard stop for longer
+// than the bound, with load on its node and an honest path to the reading all that time, and a process that watched and
+// did not trip. *False*: a trip by itself although all that is true stayed below its warning and the sensors' faults stayed
+// within what the contract tolerates. And the third that the contract gives a number for: blind under load for over 70 s.
+// How each bound is reckoned is in docs/simulation.md; nothing here is taken from the code under test.
+import type { Chronicle } from './chronicle.ts';
+import type { Delivery, Exporter } from './exporters.ts';
+import { LIMITS } from './exposition-text.ts';
+import type { Machine } from './machine.ts';
+import type { Life } from './replica.ts';
+import type { Timeline } from './timeline.ts';
+import type { Workload } from './workloads.ts';
+
+/** As the contract and the monitor's words have it; ms. */
+/** A fast round waits for its slowest source. */
+const FAST_ROUND_MS = 1_900;
+/** Of an interval a tick's round may take this share, its second try included, and the guard behind it. */
+const ROUND_SHARE = 0.45;
+const ROUND_GUARD_MS = 200;
+/** The first round's second look follows the first a second later. */
+const FIRST_LOOKS_APART_MS = 1_000;
+/** A hard stop of power waits for a newer sample, at most. */
+const SECOND_LOOK_MS = 5_000;
+/** staleAfter and blindAbortAfter; a tick more is the most that blindness under load may stand. */
+const BLIND_AFTER_MS = 60_000;
+const INVENTORY_MS = 3_000;
+const BOOT_GRACE_MS = 120_000;
+/** Rounding, and timers that fire in the same millisecond. */
+const SLACK_MS = 300;
+
+export const WATCH_EVERY_MS = 500;
+const BLINDNESS_EVERY_MS = 2_000;
+/** A look counts when its round is over. */
+const ROUND_MS = 500;
+/** A rise of over 40 °C within this time is a jump. */
+const JUMP_MS = 10_000;
+/** A second look waits 2 s at least, and looks for the last time somewhat before. */
+const SECOND_LOOK_LEAST_MS = 2_000;
+const LAST_LOOK_MS = 350;
+/** A warning or worse this lately is a good enough reason. */
+const LATELY_MS = 15_000;
+const BLIND_ANSWERED_MS = 30_000;
+const BLIND_FAILING_MS = 60_000;
+/** A share of CPU time is as old as the last two looks that were a second apart. */
+const RATE_MS = 1_000;
+/** For so long an exporter of another machine is not believed; after that its cards are this node's, as the contract has it. */
+const STRANGERS_MS = 30_000;
+
+interface Subject {
+  readonly machine: Machine;
+  readonly name: string;
+  readonly isPower: boolean;
+  readonly isCard: boolean;
+  /** Since when it has been truly at or over its hard stop; `null` while it is not. */
+  overSinceMs: number | null;
+  /** A life that has answered this crossing. */
+  answeredBy: Set<number>;
+}
+
+export interface PromiseParts {
+  readonly timeline: Timeline;
+  readonly chronicle: Chronicle;
+  readonly machines: readonly Machine[];
+  readonly workloads: readonly Workload[];
+  readonly lives: () => readonly Life[];
+  readonly intervalMs: number;
+  readonly fastIntervalMs: number;
+  readonly slackMs: number;
+  readonly serverWellSinceMs: () => number;
+}
+
+export class Promises {
+  /** From the true crossing to the trip, ms; of crossings with an honest path that began under load. */
+  readonly reactionsMs: number[] = [];
+  nodeMsUnderLoad = 0;
+  readonly #parts: PromiseParts;
+  readonly #subjects: readonly Subject[];
+  readonly #warmAtMs = new Map<Machine, number>();
+  readonly #loadedSinceMs = new Map<Machine, number>();
+  readonly #unblockedAtMs = new Map<number, number>();
+  readonly #seenTrips = new Set<string>();
+  readonly #tickRoundMs: number;
+  /** An inventory is taken each tick, answers within 3 s and counts from the next look on. */
+  readonly #knownLiveMs: number;
+  readonly #blindMs: number;
+
+  constructor(parts: PromiseParts) {
+    this.#parts = parts;
+    this.#tickRoundMs = parts.intervalMs * ROUND_SHARE + ROUND_GUARD_MS;
+    this.#knownLiveMs = parts.intervalMs + INVENTORY_MS + this.#tickRoundMs;
+    this.#blindMs = BLIND_AFTER_MS + parts.intervalMs;
+    const of = (machine: Machine, name: string, isPower: boolean, isCard: boolean): Subject => ({
+      machine,
+      name,
+      isPower,
+      isCard,
+      overSinceMs: null,
+      answeredBy: new Set(),
+    });
+    this.#subjects = parts.machines.flatMap((machine) => [
+      ...machine.cards.flatMap(({ index }) => [
+        of(machine, `card ${index}`, false, true),
+        of(machine, `card ${index} power`, true, true),
+      ]),
+      of(machine, 'CPU', false, false),
+    ]);
+  }
+
+  /** Looks at the truth, and at who has answered it. */
+  watch(): void {
+    const { timeline, machines, workloads } = this.#parts;
+    for (const machine of machines) {
+      const isLoaded = workloads.some((workload) => workload.machine === machine && workload.runsSinceMs !== null);
+      if (!isLoaded) this.#loadedSinceMs.delete(machine);
+      else {
+        if (!this.#loadedSinceMs.has(machine)) this.#loadedSinceMs.set(machine, timeline.nowMs);
+        this.nodeMsUnderLoad += WATCH_EVERY_MS;
+      }
+      if (this.#isWarm(machine)) this.#warmAtMs.set(machine, timeline.nowMs);
+    }
+    for (const life of this.#parts.lives()) {
+      if (life.clock.isBlocked) this.#unblockedAtMs.set(life.number, timeline.nowMs + WATCH_EVERY_MS);
+    }
+    for (const subject of this.#subjects) this.#watchSubject(subject);
+    if (timeline.nowMs % BLINDNESS_EVERY_MS < WATCH_EVERY_MS) {
+      for (const machine of machines) this.#watchBlindness(machine);
+    }
+  }
+
+  /** A trip of a life came to be. */
+  tripped(life: Life, tripId: string, cause: string, nodes: readonly string[] | null, hasRotted: boolean): void {
+    const { chronicle, machines } = this.#parts;
+    this.#noteReactions(life, nodes);
+    if (this.#seenTrips.has(tripId)) return;
+    this.#seenTrips.add(tripId);
+    chronicle.count(`trips: ${cause}`);
+    const scope = machines.filter(({ name }) => nodes === null || nodes.includes(name));
+    if (cause === 'corrupt-state' && !hasRotted) {
+      chronicle.violate('false trip', `trip ${tripId} for a corrupt state that nothing made corrupt`);
+    }
+    if (cause === 'hard-stop' && !scope.some((machine) => this.#isHardStopDue(life, machine))) {
+      const warm = scope.map((machine) => `${machine.name} ${warmth(machine, this.#parts.timeline.nowMs)}`);
+      chronicle.violate(
+        'false trip',
+        `trip ${tripId} for a hard stop where all is below its warning: ${warm.join('; ')}`,
+      );
+    }
+    if (cause === 'blind' && !scope.some((machine) => this.#isBlindnessDue(life, machine))) {
+      const unseen = scope.map((machine) => {
+        const { forMs, isAnswered } = this.#unseenForMs(life, machine);
+        return `${machine.name} for ${Math.round(forMs)} ms${isAnswered ? ', though it answers' : ''}`;
+      });
+      chronicle.violate('false trip', `trip ${tripId} for blindness, unseen are ${unseen.join('; ')}`);
+    }
+  }
+
+  #isWarm(machine: Machine): boolean {
+    const { nowMs } = this.#parts.timeline;
+    return (
+      machine.cpu.temperatureC(nowMs) >= LIMITS.cpuC.warning ||
+      machine.cards.some(
+        ({ part }) => part.temperatureC(nowMs) >= LIMITS.gpuC.warning || part.powerW >= LIMITS.gpuW.warning,
+      )
+    );
+  }
+
+  #watchSubject(subject: Subject): void {
+    const { timeline, chronicle } = this.#parts;
+    const { machine, isPower, isCard } = subject;
+    const card = isCard ? machine.cards.find(({ index }) => subject.name.startsWith(`card ${index}`)) : undefined;
+    const part = card?.part ?? machine.cpu;
+    const limit = isCard ? LIMITS.gpuC.hardStop : LIMITS.cpuC.hardStop;
+    const since = isPower
+      ? part.powerW >= LIMITS.gpuW.hardStop
+        ? (subject.overSinceMs ?? timeline.nowMs)
+        : null
+      : part.overSinceMs(limit, timeline.nowMs);
+    if (since === null) {
+      subject.overSinceMs = null;
+      if (subject.answeredBy.size > 0) subject.answeredBy = new Set();
+      return;
+    }
+    if (subject.overSinceMs === null) {
+      subject.overSinceMs = since;
+      chronicle.count(isPower ? 'true crossings of a power' : 'true crossings of a temperature');
+      chronicle.tell(machine.name, `${subject.name} truly reached its hard stop`);
+    }
+    if (card?.isLost) return;
+    for (const life of this.#parts.lives()) this.#holdTo(life, subject);
+  }
+
+  /** The bound of one crossing for one process. */
+  #holdTo(life: Life, subject: Subject): void {
+    const { timeline, chronicle } = this.#parts;
+    const { machine, overSinceMs, isPower, isCard } = subject;
+    const loadedSinceMs = this.#loadedSinceMs.get(machine);
+    if (!life.running || life.clock.isBlocked || overSinceMs === null || loadedSinceMs === undefined) return;
+    if (isHeld(life, machine.name)) {
+      subject.answeredBy.add(life.number);
+      return;
+    }
+    const watchingMs = Math.max(life.runningSinceMs, this.#unblockedAtMs.get(life.number) ?? 0);
+    const path = this.#bestPath(machine, isCard);
+    if (!path) return;
+    const fromMs = Math.max(overSinceMs, loadedSinceMs, path.honestSinceMs, watchingMs);
+    const isKnownLive = this.#knownLiveSinceMs(life, machine) <= fromMs;
+    const second = isPower ? SECOND_LOOK_MS : 0;
+    const base = path.periodMs + path.latencyMs + second + SLACK_MS + this.#parts.slackMs;
+    const fastMs = base + this.#parts.fastIntervalMs + 2 * FAST_ROUND_MS;
+    const firstMs = this.#tickRoundMs + FIRST_LOOKS_APART_MS;
+    const tickMs = base + this.#parts.intervalMs + this.#tickRoundMs + (fromMs === watchingMs ? firstMs : 0);
+    const boundMs = isKnownLive && fromMs > watchingMs ? Math.min(fastMs, tickMs) : tickMs;
+    const stoodMs = timeline.nowMs - fromMs;
+    if (stoodMs <= boundMs) return;
+    chronicle.violate(
+      'missed',
+      `${machine.name}'s ${subject.name} has been at its hard stop for ${Math.round(timeline.nowMs - overSinceMs)} ms, ` +
+        `${Math.round(stoodMs)} ms of them in sight of ${life.replica.name}, which has not tripped; the bound is ${Math.round(boundMs)} ms`,
+    );
+  }
+
+  /** The path that has been honest for longest; `null`: none is. */
+  #bestPath(
+    machine: Machine,
+    isCard: boolean,
+  ): { readonly honestSinceMs: number; readonly periodMs: number; readonly latencyMs: number } | null {
+    let best: Exporter | null = null;
+    for (const exporter of machine.exporters) {
+      if (isCard ? exporter.kind === 'node' : exporter.kind === 'dcgm' || exporter.kind === 'nvidia') continue;
+      exporter.settle(this.#parts.timeline.nowMs);
+      if (exporter.honestSinceMs === Number.POSITIVE_INFINITY) continue;
+      if (!best || exporter.honestSinceMs < best.honestSinceMs) best = exporter;
+    }
+    if (!best) return null;
+    // A look that was under way when its source came back is waited for, and the source rests as long as that took.
+    const honestSinceMs = best.honestSinceMs === 0 ? 0 : best.honestSinceMs + 2 * this.#tickRoundMs;
+    return { honestSinceMs, periodMs: best.periodMs, latencyMs: best.isSlow ? 1_500 : best.latencyMs };
+  }
+
+  /** Since when this process must know that something runs there, by its lease or by its pods. */
+  #knownLiveSinceMs(life: Life, machine: Machine): number {
+    const { workloads, serverWellSinceMs } = this.#parts;
+    const own = workloads.filter((one) => one.machine === machine && one.runsSinceMs !== null);
+    const sinces = own.map(({ heldBy, leaseId, plan, runsSinceMs }) => {
+      if (runsSinceMs === null) return Number.POSITIVE_INFINITY;
+      if (leaseId !== null && heldBy.has(life.number) && plan.kind !== 'client') {
+        return Math.max(runsSinceMs, serverWellSinceMs()) + this.#knownLiveMs;
+      }
+      if (leaseId !== null && heldBy.has(life.number)) return runsSinceMs;
+      if (plan.kind === 'client' || plan.kind === 'group') return Number.POSITIVE_INFINITY;
+      return Math.max(runsSinceMs, serverWellSinceMs(), life.runningSinceMs) + this.#knownLiveMs;
+    });
+    return Math.min(Number.POSITIVE_INFINITY, ...sinces);
+  }
+
+  /** How fast this life answered what is over now. */
+  #noteReactions(life: Life, nodes: readonly string[] | null): void {
+    const { timeline } = this.#parts;
+    for (const subject of this.#subjects) {
+      const { machine, overSinceMs, answeredBy } = subject;
+      if (overSinceMs === null || answeredBy.size > 0 || (nodes !== null && !nodes.includes(machine.name))) continue;
+      answeredBy.add(life.number);
+      const path = this.#bestPath(machine, subject.isCard);
+      const isFair = path !== null && path.honestSinceMs <= overSinceMs && life.runningSinceMs < overSinceMs;
+      const isWatched = (this.#unblockedAtMs.get(life.number) ?? 0) <= overSinceMs;
+      if (isFair && isWatched && this.#loadedSinceMs.has(machine)) this.reactionsMs.push(timeline.nowMs - overSinceMs);
+    }
+  }
+
+  /** What speaks for a trip for a hard stop: a truth, or a lie that stood too long to be taken for one sample. */
+  #isHardStopDue(life: Life, machine: Machine): boolean {
+    const { nowMs } = this.#parts.timeline;
+    if (this.#isWarm(machine) || nowMs - (this.#warmAtMs.get(machine) ?? Number.NEGATIVE_INFINITY) < LATELY_MS)
+      return true;
+    return machine.exporters.some((exporter) => {
+      const lately = (exporter.deliveries.get(life.number) ?? []).filter(({ atMs }) => nowMs - atMs < LATELY_MS);
+      const over = lately.filter(({ told }) => told.temperatureShare >= 1 || told.powerShare >= 1);
+      const samples = new Set(over.map(({ sampledAtMs }) => sampledAtMs));
+      if (samples.size >= 2 || over.some(({ madSample }) => madSample === null)) return true;
+      const [first] = over;
+      if (!first) return false;
+      // Without a sample of some 10 s before there is nothing to have jumped from.
+      const isBefore = ({ atMs, isGood }: Delivery): boolean =>
+        isGood && atMs < first.atMs && first.atMs - atMs <= JUMP_MS;
+      if (first.told.powerShare < 1 && !lately.some(isBefore)) return true;
+      // One mad sample stands only where no newer one was to be had within its time: 2 s or one period, 5 s at most.
+      const isNewer = (delivery: Delivery): boolean =>
+        delivery.isGood && delivery.sampledAtMs > first.sampledAtMs && nowMs - delivery.atMs > ROUND_MS;
+      const nextSampleMs = first.sampledAtMs + exporter.periodMs;
+      const lastLookMs = first.atMs + SECOND_LOOK_LEAST_MS - LAST_LOOK_MS - exporter.latencyMs;
+      const wasToBeHad = exporter.fault === null && nextSampleMs <= lastLookMs;
+      return !lately.some(isNewer) && !wasToBeHad && nowMs - first.atMs >= 1_900;
+    });
+  }
+
+  /** For how long this process has had no good word of what must be read. */
+  #unseenForMs(life: Life, machine: Machine): { readonly forMs: number; readonly isAnswered: boolean } {
+    const { nowMs } = this.#parts.timeline;
+    let worst = { forMs: 0, isAnswered: false };
+    for (const isCard of [true, false]) {
+      const carriers = machine.exporters.filter(({ kind }) => kind === 'merged' || (kind === 'node') !== isCard);
+      const goods = carriers.map((exporter) => lastGoodMs(exporter, life, nowMs));
+      const goodAtMs = Math.max(life.startedAtMs, ...goods);
+      const forMs = nowMs - goodAtMs;
+      if (forMs < BLIND_ANSWERED_MS / 2) continue;
+      const isAnswered = carriers.some((exporter) =>
+        exporter.deliveries
+          .get(life.number)
+          ?.some(({ atMs, isGood, isAnswer }) => atMs > goodAtMs && !isGood && isAnswer),
+      );
+      // What a start has not read once is missing from its first look on; the boot's grace is given once.
+      const isUnread = carriers.every(({ lastGoodAtMs }) => !lastGoodAtMs.has(life.number));
+      worst = { forMs: Math.max(forMs, worst.forMs), isAnswered: worst.isAnswered || isAnswered || isUnread };
+    }
+    return worst;
+  }
+
+  #isBlindnessDue(life: Life, machine: Machine): boolean {
+    const { forMs, isAnswered } = this.#unseenForMs(life, machine);
+    const strangeForMs = Math.max(...machine.exporters.map(({ longestStrangeMs }) => longestStrangeMs));
+    if (strangeForMs >= STRANGERS_MS) return true;
+    // What was read before the clock jumped does not count, so that nothing is tolerated as merely not renewed.
+    const hasJumped = this.#parts.timeline.nowMs - life.clock.jumpedAtMs <= forMs;
+    return forMs >= (isAnswered || hasJumped ? BLIND_ANSWERED_MS : BLIND_FAILING_MS) - RATE_MS - SLACK_MS;
+  }
+
+  /** Nothing good from there for over 70 s, under load, and no trip. */
+  #watchBlindness(machine: Machine): void {
+    const { timeline, chronicle } = this.#parts;
+    const loadedSinceMs = this.#loadedSinceMs.get(machine);
+    if (loadedSinceMs === undefined) return;
+    for (const life of this.#parts.lives()) {
+      if (!life.running || life.clock.isBlocked || isHeld(life, machine.name)) continue;
+      if (!machine.exporters.some(({ lastGoodAtMs }) => lastGoodAtMs.has(life.number))) continue;
+      const { nowMs } = timeline;
+      const knownMs = nowMs - this.#knownLiveSinceMs(life, machine);
+      const awakeMs = nowMs - Math.max(life.runningSinceMs, this.#unblockedAtMs.get(life.number) ?? 0);
+      const { forMs } = this.#unseenForMs(life, machine);
+      const seenForMs = Math.min(forMs, knownMs + this.#blindMs - 30_000 - this.#parts.intervalMs, awakeMs);
+      const isYoung = nowMs - life.startedAtMs < BOOT_GRACE_MS + this.#blindMs;
+      if (isYoung || seenForMs <= this.#blindMs + SLACK_MS + BLINDNESS_EVERY_MS) continue;
+      chronicle.violate(
+        'blind',
+        `${life.replica.name} has had no good word of ${machine.name} for ${Math.round(forMs)} ms under load, and has not tripped`,
+      );
+    }
+  }
+}
+
+/** When an exporter last gave a process a good answer that has arrived and been judged by now. */
+function lastGoodMs({ lastGoodAtMs, deliveries }: Exporter, { number }: Life, nowMs: number): number {
+  const last = lastGoodAtMs.get(number) ?? Number.NEGATIVE_INFINITY;
+  if (nowMs - last > ROUND_MS) return last;
+  const before = deliveries.get(number)?.findLast(({ atMs, isGood }) => isGood && nowMs - atMs > ROUND_MS);
+  return before?.atMs ?? Number.NEGATIVE_INFINITY;
+}
+
+/** Whether a process holds a node by a trip. */
+export function isHeld({ running }: Life, node: string): boolean {
+  for (const { scope } of running?.supervisor.state.trips.values() ?? []) {
+    if (scope.kind === 'all' || scope.nodes.includes(node)) return true;
+  }
+  return false;
+}
+
+function warmth(machine: Machine, nowMs: number): string {
+  const cards = machine.cards.map(
+    ({ part }) => `${part.temperatureC(nowMs).toFixed(1)} °C ${part.powerW.toFixed(0)} W`,
+  );
+  return `${cards.join(', ')}, CPU ${machine.cpu.temperatureC(nowMs).toFixed(1)} °C`;
+}

@@ -1,0 +1,160 @@
+// The words of a run: a failure as a short story with its seed, and the sum of many worlds as a table.
+import { shownTime } from './chronicle.ts';
+import { ACT_KINDS, describeAct, type Story } from './story.ts';
+import type { Outcome } from './world.ts';
+
+/** What many worlds come to. Plain data: it goes between processes, and into the file of results. */
+export interface Totals {
+  worlds: number;
+  nodeHours: number;
+  steps: number;
+  missed: number;
+  falseTrips: number;
+  otherViolations: number;
+  failedSeeds: { seed: number; rule: string; detail: string }[];
+  counts: Record<string, number>;
+  reactionsMs: number[];
+}
+
+export const noTotals = (): Totals => ({
+  worlds: 0,
+  nodeHours: 0,
+  steps: 0,
+  missed: 0,
+  falseTrips: 0,
+  otherViolations: 0,
+  failedSeeds: [],
+  counts: {},
+  reactionsMs: [],
+});
+
+export function addOutcome(totals: Totals, { seed, violation, counts, reactionsMs, nodeHours, steps }: Outcome): void {
+  totals.worlds += 1;
+  totals.nodeHours += nodeHours;
+  totals.steps += steps;
+  totals.reactionsMs.push(...reactionsMs);
+  addCounts(totals.counts, counts);
+  if (!violation) return;
+  const { rule, detail } = violation;
+  if (rule === 'missed' || rule === 'blind') totals.missed += 1;
+  else if (rule === 'false trip') totals.falseTrips += 1;
+  else totals.otherViolations += 1;
+  totals.failedSeeds.push({ seed, rule, detail });
+}
+
+export function addTotals(sum: Totals, part: Totals): void {
+  sum.worlds += part.worlds;
+  sum.nodeHours += part.nodeHours;
+  sum.steps += part.steps;
+  sum.missed += part.missed;
+  sum.falseTrips += part.falseTrips;
+  sum.otherViolations += part.otherViolations;
+  sum.failedSeeds.push(...part.failedSeeds);
+  sum.reactionsMs.push(...part.reactionsMs);
+  addCounts(sum.counts, part.counts);
+}
+
+function addCounts(sum: Record<string, number>, part: Readonly<Record<string, number>>): void {
+  for (const [what, count] of Object.entries(part)) sum[what] = (sum[what] ?? 0) + count;
+}
+
+/** What must have come up in a run of many worlds; a fault that never does proves nothing. */
+export const MUST_OCCUR: readonly string[] = [
+  ...ACT_KINDS.map((kind) => `act ${kind}`),
+  ...['hang', 'refuse', 'error', 'empty', 'html', 'cut', 'cut-quietly', 'freeze', 'slow', 'stranger', 'lie-low'].map(
+    (fault) => `exporter ${fault}`,
+  ),
+  ...['not-a-number', 'card-missing'].map((fault) => `exporter ${fault}`),
+  ...['away', 'throttles', 'errs', 'conflicts', 'slow'].map((fault) => `server ${fault}`),
+  'looks at a hung exporter',
+  'mad sample of a temperature',
+  'mad sample of a power',
+  'true crossings of a temperature',
+  'true crossings of a power',
+  'trips: hard-stop',
+  'trips: blind',
+  'trips: manual',
+  'trips: corrupt-state',
+  'death by kill',
+  'death by power',
+  'death at step decided',
+  'death at step journaling',
+  'death at step effect',
+  'death at step done',
+  'writes lost or torn by a power cut',
+  'disk operations failed',
+  'disk operations hung',
+  'leases granted',
+  'cooldowns that ended',
+  'event clock-jumped',
+  'event sensor-glitch',
+  'event stop-verified',
+  'event stop-unverified',
+  'event lease-ended',
+  'reset reset-refused',
+  'reset in the cluster done',
+  'touched: remove',
+  'touched: patch',
+  'controllers scaled back up',
+  'drills',
+];
+
+/** Of {@link MUST_OCCUR}, those that did not. */
+export const neverOccurred = ({ counts }: Totals): readonly string[] =>
+  MUST_OCCUR.filter((what) => (counts[what] ?? 0) === 0);
+
+const seconds = (ms: number | undefined): string => (ms === undefined ? '–' : `${(ms / 1000).toFixed(1)} s`);
+
+/** The sum, in lines. */
+export function describeTotals(totals: Totals, wallSeconds: number): readonly string[] {
+  const reactions = [...totals.reactionsMs].sort((one, other) => one - other);
+  const at = (share: number): number | undefined =>
+    reactions[Math.min(reactions.length - 1, Math.floor(reactions.length * share))];
+  const never = neverOccurred(totals);
+  const rows: [string, string][] = [
+    ['worlds', String(totals.worlds)],
+    [
+      'node-hours under load',
+      `${totals.nodeHours.toFixed(1)} (${(totals.nodeHours / 8_760).toFixed(3)} machine-years)`,
+    ],
+    ['steps', String(totals.steps)],
+    ['wall time', `${wallSeconds.toFixed(0)} s`],
+    ['missed', String(totals.missed)],
+    ['false', String(totals.falseTrips)],
+    ['other rules broken', String(totals.otherViolations)],
+    ['reactions', String(reactions.length)],
+    ['reaction, median', seconds(at(0.5))],
+    ['reaction, 99 %', seconds(at(0.99))],
+    ['reaction, worst', seconds(reactions.at(-1))],
+    ['never occurred', never.length === 0 ? 'nothing that should have' : never.join(', ')],
+  ];
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`);
+}
+
+/** How often each thing happened, in lines. */
+export function describeCounts({ counts }: Totals): readonly string[] {
+  return Object.entries(counts)
+    .sort(([one], [other]) => (one < other ? -1 : 1))
+    .map(([what, count]) => `${String(count).padStart(9)}  ${what}`);
+}
+
+/** A failure for people: the world, what befell it, how it ended, and how to see it again. */
+export function describeFailure(story: Story, { violation, lastLines }: Outcome): readonly string[] {
+  if (!violation) return [];
+  const { seed, kind, nodes, replicas, workloads, tripScope } = story;
+  return [
+    `seed ${seed}: ${violation.rule} at ${shownTime(violation.atMs)}`,
+    `  ${violation.detail}`,
+    `the world: ${kind}, ${nodes.length} nodes, ${replicas} replicas, tripScope ${tripScope}, fastInterval ${story.fastIntervalMs / 1000} s`,
+    ...workloads.map(({ node, kind: what, obedience, hasLease, intensity }) => {
+      return `  on node-${node + 1} a ${what} at ${intensity} that ${obedience}${hasLease ? '' : ', without a lease'}`;
+    }),
+    `the story, ${story.acts.length} acts:`,
+    ...story.acts.map((act) => `  ${describeAct(act)}`),
+    'the last lines:',
+    ...lastLines.slice(-30).map((line) => `  ${line.slice(0, 300)}`),
+    `as a story: ${JSON.stringify(story)}`,
+    `again: npm run simulate -- --seed ${seed}`,
+  ];
+}

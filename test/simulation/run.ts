@@ -1,0 +1,145 @@
+// `npm run simulate`: worlds by the thousand, on two processes. --seeds N [--from S], or --seed S for one with its whole
+// log; --minutes M ends after that time whatever is left; --nightly runs until a machine-century is through or three hours
+// are; --results FILE keeps the sum. Exit 1 when a rule was broken, or when something never came up that should have.
+import { fork } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import {
+  addOutcome,
+  addTotals,
+  describeCounts,
+  describeFailure,
+  describeTotals,
+  neverOccurred,
+  noTotals,
+  type Totals,
+} from './report.ts';
+import { shrink } from './shrink.ts';
+import { storyOf } from './story.ts';
+import { runWorld } from './world.ts';
+
+const MACHINE_YEAR_HOURS = 8_760;
+const WORKERS = 2;
+/** Worlds a worker runs before it tells. */
+const BATCH = 5;
+/** With fewer worlds than this a fault may well not come up. */
+const ENOUGH_WORLDS = 200;
+
+interface Job {
+  readonly seeds: readonly number[];
+}
+
+async function work(): Promise<void> {
+  process.on('message', async ({ seeds }: Job) => {
+    const totals = noTotals();
+    for (const seed of seeds) addOutcome(totals, await runWorld(storyOf(seed)));
+    process.send?.(totals);
+  });
+}
+
+async function runMany(options: {
+  readonly from: number;
+  readonly count: number;
+  readonly untilHours: number;
+  readonly minutes: number;
+}): Promise<{ readonly totals: Totals; readonly wallSeconds: number }> {
+  const startedAt = performance.now();
+  const passedS = (): number => (performance.now() - startedAt) / 1000;
+  const sum = noTotals();
+  let next = options.from;
+  let toldAtS = 0;
+  const end = options.from + options.count;
+  const isOver = (): boolean => next >= end || passedS() > options.minutes * 60 || sum.nodeHours >= options.untilHours;
+  await Promise.all(
+    Array.from({ length: WORKERS }, () => {
+      const worker = fork(fileURLToPath(import.meta.url), ['--worker']);
+      return new Promise<void>((resolve, reject) => {
+        const hand = (): void => {
+          if (isOver()) {
+            worker.disconnect();
+            resolve();
+            return;
+          }
+          const seeds = Array.from({ length: Math.min(BATCH, end - next) }, () => next++);
+          worker.send({ seeds } satisfies Job);
+        };
+        worker.on('message', (totals: Totals) => {
+          addTotals(sum, totals);
+          for (const { seed, rule, detail } of totals.failedSeeds)
+            console.log(`seed ${seed} FAILED: ${rule}: ${detail}`);
+          if (passedS() - toldAtS > 20) {
+            toldAtS = passedS();
+            console.log(
+              `${toldAtS.toFixed(0)} s: ${sum.worlds} worlds, ${sum.nodeHours.toFixed(0)} node-hours, ${sum.failedSeeds.length} failed`,
+            );
+          }
+          hand();
+        });
+        worker.on('error', reject);
+        worker.on('exit', (code) => (code ? reject(new Error(`A worker ended with ${code}`)) : resolve()));
+        hand();
+      });
+    }),
+  );
+  return { totals: sum, wallSeconds: passedS() };
+}
+
+async function runOne(seed: number, isQuiet: boolean): Promise<number> {
+  const story = storyOf(seed);
+  const outcome = await runWorld(story, isQuiet ? null : console.log);
+  console.log(
+    `seed ${seed}: digest ${outcome.digest}, ${outcome.nodeHours.toFixed(2)} node-hours, ${outcome.steps} steps`,
+  );
+  if (!outcome.violation) return 0;
+  console.log('shrinking …');
+  const short = await shrink(story, outcome);
+  console.log(describeFailure(short.story, short.outcome).join('\n'));
+  return 1;
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      worker: { type: 'boolean' },
+      seeds: { type: 'string', default: '1000' },
+      from: { type: 'string', default: '1' },
+      seed: { type: 'string' },
+      quiet: { type: 'boolean', default: false },
+      minutes: { type: 'string' },
+      nightly: { type: 'boolean', default: false },
+      results: { type: 'string' },
+    },
+  });
+  if (values.worker) {
+    await work();
+    return -1;
+  }
+  if (values.seed !== undefined) return runOne(Number(values.seed), values.quiet);
+  const { nightly } = values;
+  const { totals, wallSeconds } = await runMany({
+    from: Number(values.from),
+    count: nightly ? Number.POSITIVE_INFINITY : Number(values.seeds),
+    untilHours: nightly ? 100 * MACHINE_YEAR_HOURS : Number.POSITIVE_INFINITY,
+    minutes: values.minutes === undefined ? (nightly ? 175 : Number.POSITIVE_INFINITY) : Number(values.minutes),
+  });
+  console.log(describeCounts(totals).join('\n'));
+  console.log(describeTotals(totals, wallSeconds).join('\n'));
+  if (values.results) {
+    const { reactionsMs, ...rest } = totals;
+    const table = Object.fromEntries(
+      describeTotals(totals, wallSeconds).map((line) => line.split(/ {2,}/) as [string, string]),
+    );
+    writeFileSync(
+      values.results,
+      `${JSON.stringify({ wallSeconds: Math.round(wallSeconds), table, ...rest }, null, 2)}\n`,
+    );
+  }
+  const [first] = totals.failedSeeds;
+  if (first) await runOne(first.seed, true);
+  const isWanting = totals.worlds >= ENOUGH_WORLDS && neverOccurred(totals).length > 0;
+  return first || isWanting ? 1 : 0;
+}
+
+const code = await main();
+if (code >= 0) process.exitCode = code;
