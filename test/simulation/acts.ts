@@ -189,7 +189,15 @@ export function perform(act: Act, stage: Stage): void {
         return { kind: name, text: chance.pick(['NaN', '+Inf', '9223372036854775792', '0', '[N/A]', '-273.15']) };
       case 'card-missing':
         return { kind: name, card: chance.whole(0, machine.cards.length - 1) };
-      default:
+      case 'cut':
+      case 'cut-quietly':
+      case 'empty':
+      case 'error':
+      case 'freeze':
+      case 'hang':
+      case 'html':
+      case 'refuse':
+      case 'slow':
         return { kind: name };
     }
   }

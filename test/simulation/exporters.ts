@@ -151,7 +151,14 @@ export class Exporter {
         return { ...answered(sample.body.subarray(0, sample.body.length >> 1)), isComplete: false };
       case 'cut-quietly':
         return { ...answered(sample.body.subarray(0, (sample.body.length * 3) >> 2)), hasDeclaredEnd: false };
-      default:
+      case 'card-missing':
+      case 'freeze':
+      case 'hang':
+      case 'lie-low':
+      case 'not-a-number':
+      case 'slow':
+      case 'stranger':
+      case undefined:
         return answered(sample.body);
     }
   }

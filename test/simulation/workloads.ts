@@ -213,19 +213,15 @@ export class Workload {
 
   #hear(answer: Answer, life: Life): void {
     const { timeline, chronicle } = this.#parts;
-    switch (answer.kind) {
-      case 'renewed':
-        this.#renewedAtMs = timeline.nowMs;
-        this.heldBy.add(life.number);
-        this.#obey(answer.result);
-        break;
-      case 'lease-ended':
-      case 'lease-unknown':
-        chronicle.count(`renewal ${answer.kind}`);
-        this.#end(`its client is told ${answer.kind}`);
-        break;
-      default:
-        chronicle.count(`renewal ${answer.kind}`);
+    if (answer.kind === 'renewed') {
+      this.#renewedAtMs = timeline.nowMs;
+      this.heldBy.add(life.number);
+      this.#obey(answer.result);
+      return;
+    }
+    chronicle.count(`renewal ${answer.kind}`);
+    if (answer.kind === 'lease-ended' || answer.kind === 'lease-unknown') {
+      this.#end(`its client is told ${answer.kind}`);
     }
   }
 
