@@ -51,18 +51,25 @@ export const systemClock: Clock = {
 /** Resolves once everything that has arrived meanwhile has had its turn. Real, whatever clock is used: it measures nothing. */
 export const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
+/** Turns of the loop up to so long are shared out by amount alone; of longer ones the work gets a third of the time. */
+const SHORT_TURN_MS = 15;
+
 /**
  * Shares the turns of the loop out to work that comes in many pieces at once: no more than `mostPerTurn` of it is begun
- * in one turn, or one larger piece. In any unit.
+ * in one turn, or one larger piece. In any unit; so much of it should take about 5 ms. Where other work makes the turns
+ * long, the share grows with them: otherwise whoever keeps the loop busy would keep this work from ever ending.
  */
 export class TurnShare {
   readonly #mostPerTurn: number;
+  readonly #nowMs: () => number;
   #left: number;
+  #isUntouched = true;
   #isTurning = false;
   readonly #waiting: { readonly amount: number; readonly begin: () => void }[] = [];
 
-  constructor(mostPerTurn: number) {
+  constructor(mostPerTurn: number, nowMs: () => number = () => performance.now()) {
     this.#mostPerTurn = mostPerTurn;
+    this.#nowMs = nowMs;
     this.#left = mostPerTurn;
   }
 
@@ -70,23 +77,30 @@ export class TurnShare {
   async take(amount: number): Promise<void> {
     if (this.#waiting.length > 0 || !this.#fits(amount)) {
       await new Promise<void>((begin) => this.#waiting.push({ amount, begin }));
-    } else this.#left -= amount;
+    } else this.#use(amount);
     void this.#turn();
   }
 
   #fits(amount: number): boolean {
-    return amount <= this.#left || this.#left === this.#mostPerTurn;
+    return amount <= this.#left || this.#isUntouched;
+  }
+
+  #use(amount: number): void {
+    this.#left -= amount;
+    this.#isUntouched = false;
   }
 
   async #turn(): Promise<void> {
     if (this.#isTurning) return;
     this.#isTurning = true;
     do {
+      const beganMs = this.#nowMs();
       await loopTurn();
-      this.#left = this.#mostPerTurn;
+      this.#left = this.#mostPerTurn * Math.max(1, (this.#nowMs() - beganMs) / SHORT_TURN_MS);
+      this.#isUntouched = true;
       for (let next = this.#waiting[0]; next && this.#fits(next.amount); next = this.#waiting[0]) {
         this.#waiting.shift();
-        this.#left -= next.amount;
+        this.#use(next.amount);
         next.begin();
       }
     } while (this.#waiting.length > 0);

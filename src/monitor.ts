@@ -69,6 +69,8 @@ export class Monitor {
   #questionJoinsMs = QUESTION_JOINS_MS;
   /** When the next look at a fleet for a question may begin. */
   #questionsRestedAtMs = 0;
+  /** Ticks and fast looks that wait for sources now. */
+  #reading = 0;
   #fast: { readonly state: SafetyState; readonly nodes: ReadonlySet<string> } | null = null;
   #stopped = new AbortController();
   #loops: Promise<void>[] = [];
@@ -94,6 +96,11 @@ export class Monitor {
     const heat = sources().filter(({ carriesHeat, node }) => carriesHeat && (nodes.size === 0 || nodes.has(node)));
     const slowestMs = Math.max(0, ...heat.map((source) => this.#lastTookMs.get(source)?.tookMs ?? 0));
     return Math.max(this.#parts.fastIntervalMs, Math.round(slowestMs / MOST_BUSY_RATIO));
+  }
+
+  /** Whether sources are being read now for a tick or for what is hot: with a deadline, and for what runs. */
+  get isReading(): boolean {
+    return this.#reading > 0;
   }
 
   /** Worked out once for each state: over a thousand nodes it takes tens of ms, and every question asks. */
@@ -170,13 +177,16 @@ export class Monitor {
     let budgetMs = Math.max(roundMs, FIRST_ROUND_AT_LEAST_MS);
     // The first evaluation is published after a second look: rates, and counters that must be seen to move, need two.
     const firstLookMs = clock.now().elapsedMs;
-    this.#submit('fast', await this.#look(sources(), budgetMs));
+    this.#submit('fast', await this.#counted(this.#look(sources(), budgetMs)));
     await clock.sleep(FIRST_LOOKS_APART_MS - (clock.now().elapsedMs - firstLookMs), this.#stopped.signal);
     let dueMs = clock.now().elapsedMs;
     while (!this.#stopped.signal.aborted) {
       const startedMs = clock.now().elapsedMs;
       supervisor().submitSoon({ kind: 'clock-looked' });
-      const [reports] = await Promise.all([this.#round(sources(), budgetMs), inventory().catch(() => undefined)]);
+      const [reports] = await Promise.all([
+        this.#counted(this.#round(sources(), budgetMs)),
+        inventory().catch(() => undefined),
+      ]);
       if (this.#stopped.signal.aborted) return;
       this.#submit('tick', reports);
       this.lastTickTookMs = clock.now().elapsedMs - startedMs;
@@ -197,7 +207,16 @@ export class Monitor {
       const nodes = this.#fastNodes();
       const due = sources().filter((source) => source.carriesHeat && nodes.has(source.node) && this.#isRested(source));
       if (due.length === 0) continue;
-      this.#submit('fast', await this.#look(due, FAST_DEADLINE_MS));
+      this.#submit('fast', await this.#counted(this.#look(due, FAST_DEADLINE_MS)));
+    }
+  }
+
+  async #counted<T>(look: Promise<T>): Promise<T> {
+    this.#reading += 1;
+    try {
+      return await look;
+    } finally {
+      this.#reading -= 1;
     }
   }
 

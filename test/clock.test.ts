@@ -42,3 +42,21 @@ t.test('TurnShare lets a piece through at once after a pause', async (t) => {
   await loopTurn();
   t.same(await turnsOf(share, [100]), [0]);
 });
+
+t.test('TurnShare gives the work a third of the time where other work makes the turns long', async (t) => {
+  let nowMs = 0;
+  const share = new TurnShare(100, () => nowMs);
+  let began = 0;
+  const pieces = Array.from({ length: 100 }, () => share.take(100).then(() => (began += 1)));
+  await loopTurn();
+  const inTurn: number[] = [];
+  for (const turnMs of [5, 15, 60, 60, 5]) {
+    nowMs += turnMs;
+    const before = began;
+    await loopTurn();
+    inTurn.push(began - before);
+  }
+  t.same(inTurn, [1, 1, 4, 4, 1]);
+  for (; began < pieces.length; nowMs += 1_000) await loopTurn();
+  await Promise.all(pieces);
+});

@@ -154,7 +154,7 @@ function addRoutes(app: App, parts: AppParts): void {
 
   addAudit(app, parts);
 
-  const turns = new Turns(parts.clock, app.server);
+  const turns = new Turns(parts.clock, app.server, parts.monitor);
   addPreflightRoutes(app, parts, turns);
   addLeaseRoutes(app, parts, turns);
   addStatusRoute(app, parts, turns);

@@ -116,7 +116,7 @@ export type JournalView = Pick<JournalHealth, 'ok' | 'lastError' | 'sizeBytes' |
 export interface AppParts {
   readonly config: Pick<Config, 'listen' | 'auth'>;
   readonly supervisor: Pick<Supervisor, 'state' | 'submit' | 'subscribe'>;
-  readonly monitor: Pick<Monitor, 'observeNow' | 'lastTickTookMs' | 'effectiveFastIntervalMs'>;
+  readonly monitor: Pick<Monitor, 'observeNow' | 'lastTickTookMs' | 'effectiveFastIntervalMs' | 'isReading'>;
   readonly clock: Clock;
   /** Told apart from other processes and earlier starts. */
   readonly instance: string;

@@ -1,5 +1,6 @@
 import type { InjectOptions } from 'fastify';
 import t from 'tap';
+import { loopTurn } from '../../src/clock.ts';
 import { INTERVAL_MS, NODE, startApp } from '../support/test-app.ts';
 
 const post = (payload: object): InjectOptions & { url: string } => ({ method: 'POST', url: '/preflight', payload });
@@ -54,6 +55,26 @@ t.test('GET /preflight trips on a hard stop that it sees', async (t) => {
   rig.apply({ faults: [{ kind: 'cpu-temperature', valueC: 95 }] });
   t.equal((await ask({ url: '/preflight' })).statusCode, 423);
   t.equal(actuator.orders.length, 1);
+});
+
+t.test('GET /preflight trips on a hard stop that a look saw whose question was answered by a later look', async (t) => {
+  const { ask, rig, actuator, clock } = await startApp(t);
+  rig.apply({ faults: [{ kind: 'cpu-temperature', valueC: 70 }] });
+  await ask({ url: '/preflight' });
+  // So many answers before it that the question still waits for its turn when the next one comes.
+  const before = Array.from({ length: 60 }, (_, index) =>
+    ask({ url: index === 0 ? '/status' : `/status?node=${NODE}` }),
+  );
+  rig.apply({ faults: [{ kind: 'cpu-temperature', valueC: 95 }] });
+  const first = ask({ url: '/preflight' });
+  for (let turn = 0; turn < 10; turn++) await loopTurn();
+  rig.apply({ faults: [{ kind: 'cpu-temperature', valueC: 70 }] });
+  clock.hold(300);
+  const second = ask({ url: '/preflight' });
+  t.equal((await first).statusCode, 423);
+  t.equal((await second).statusCode, 423);
+  t.equal(actuator.orders.length, 1);
+  await Promise.all(before);
 });
 
 t.test('GET /preflight answers with its result even before the first evaluation', async (t) => {

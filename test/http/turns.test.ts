@@ -5,9 +5,26 @@ import { connect } from 'node:net';
 import t, { type Test } from 'tap';
 import { loopTurn } from '../../src/clock.ts';
 import { boundConnections, mostConnections } from '../../src/http/listener.ts';
-import { Turns } from '../../src/http/turns.ts';
+import { type Asker, Turns } from '../../src/http/turns.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { bearer, startApp, TOKENS } from '../support/test-app.ts';
+
+interface Doubles {
+  readonly clock?: ManualClock;
+  readonly server?: EventEmitter;
+  readonly monitor?: { isReading: boolean };
+}
+
+const turnsOf = ({ clock, server, monitor }: Doubles = {}): Turns =>
+  new Turns(
+    clock ?? new ManualClock(),
+    (server ?? new EventEmitter()) as unknown as Server,
+    monitor ?? { isReading: false },
+  );
+
+/** A reply that somebody waits for until `raw` is closed. */
+const askerThere = (): Asker & { raw: { closed: boolean } } =>
+  ({ raw: { destroyed: false, closed: false } }) as Asker & { raw: { closed: boolean } };
 
 t.test('Turns lets a stop and a renewal through between two long answers, however many are asked', async (t) => {
   const { ask } = await startApp(t, { nodes: 20 });
@@ -41,7 +58,7 @@ t.test('Turns refuses one client without another, and never an operator', async 
 });
 
 t.test('Turns.whole() works out one answer for all who ask the same before it is begun', async (t) => {
-  const turns = new Turns(new ManualClock(), new EventEmitter() as unknown as Server);
+  const turns = turnsOf();
   let begun = 0;
   const work = async (): Promise<number> => {
     begun += 1;
@@ -49,22 +66,75 @@ t.test('Turns.whole() works out one answer for all who ask the same before it is
     await loopTurn();
     return mine;
   };
-  const first = turns.whole('status', work);
+  const first = turns.whole('status', askerThere(), work);
   await loopTurn();
-  const second = turns.whole('status', work);
-  const third = turns.whole('status', work);
-  const other = turns.whole('status of an operator', work);
+  const second = turns.whole('status', askerThere(), work);
+  const third = turns.whole('status', askerThere(), work);
+  const other = turns.whole('status of an operator', askerThere(), work);
   t.same(await Promise.all([first, second, third, other]), [1, 2, 2, 3], 'the first was under way when others came');
   await t.rejects(
-    turns.whole('broken', () => Promise.reject(new Error('no'))),
+    turns.whole('broken', askerThere(), () => Promise.reject(new Error('no'))),
     /no/,
   );
-  t.equal(await turns.whole('broken', work), 4, 'one that failed holds up nobody');
+  t.equal(await turns.whole('broken', askerThere(), work), 4, 'one that failed holds up nobody');
+});
+
+t.test('Turns.next() leaves the monitor most of the time between heavy answers while it reads', async (t) => {
+  const clock = new ManualClock();
+  const monitor = { isReading: true };
+  const turns = turnsOf({ clock, monitor });
+  const begun: number[] = [];
+  const heavy = async (): Promise<void> => {
+    await turns.next();
+    begun.push(clock.now().elapsedMs);
+    // Two thirds of all time are the monitor's: 50 ms of work, 100 ms of leave.
+    clock.hold(50);
+  };
+  const startMs = clock.now().elapsedMs;
+  const answers = [heavy(), heavy(), heavy()];
+  await clock.advance(99);
+  t.equal(begun.length, 1);
+  await clock.advance(1);
+  t.equal(begun.length, 2);
+  monitor.isReading = false;
+  await clock.advance(100);
+  await Promise.all(answers);
+  t.same(
+    begun.map((ms) => ms - startMs),
+    [0, 150, 300],
+  );
+  const later = [heavy(), heavy(), heavy()];
+  await Promise.all(later);
+  t.equal(begun.length, 6, 'nothing waits while nobody reads');
+});
+
+t.test('Turns works nothing out for whoever has gone away', async (t) => {
+  const turns = turnsOf();
+  await turns.next(askerThere());
+  const gone = askerThere();
+  const given = turns.next(gone);
+  const after = turns.next(askerThere());
+  gone.raw.closed = true;
+  await t.rejects(given, { code: 'too-busy' });
+  await after;
+
+  let worked = 0;
+  const work = async (): Promise<number> => {
+    worked += 1;
+    await loopTurn();
+    return worked;
+  };
+  const first = turns.whole('first', askerThere(), work);
+  await Promise.resolve();
+  const alone = turns.whole('alone', gone, work);
+  const shared = [turns.whole('shared', gone, work), turns.whole('shared', askerThere(), work)];
+  await t.rejects(alone, { code: 'too-busy' });
+  t.same(await Promise.all([first, ...shared]), [1, 2, 2]);
 });
 
 t.test('Turns.pause() waits while new connections come, for 16 turns at most', async (t) => {
   const server = new EventEmitter();
-  const turns = new Turns(new ManualClock(), server as unknown as Server);
+  const turns = turnsOf({ server });
   let turn = 0;
   let isFlooding = true;
   const flood = async (): Promise<void> => {

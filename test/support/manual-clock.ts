@@ -60,6 +60,11 @@ export class ManualClock implements Clock {
     await settle();
   }
 
+  /** Moves both clocks on by `ms` with nothing fired, as work does that holds the loop. */
+  hold(ms: number): void {
+    this.#moveTo(this.#elapsedMs + ms);
+  }
+
   /** Sets the wall clock off by `ms` without monotonic time passing: a suspend, or somebody set the clock. */
   jumpWall(ms: number): void {
     this.#wallMs += ms;

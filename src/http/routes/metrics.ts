@@ -31,7 +31,7 @@ export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 
     },
     preHandler: turns.place('read'),
     async handler(request, reply) {
-      await turns.next();
+      await turns.next(reply);
       const type = negotiateMetrics(request.headers.accept);
       const work = async (): Promise<Buffer> => {
         const { state } = supervisor;
@@ -59,7 +59,7 @@ export function addMetricsRoute(app: App, parts: AppParts, stream: Pick<Stream, 
         };
         return metricsText(state, context, type);
       };
-      const body = await turns.whole(`metrics ${type}`, work);
+      const body = await turns.whole(`metrics ${type}`, reply, work);
       reply.header('content-type', type);
       return body;
     },

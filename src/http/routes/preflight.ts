@@ -10,7 +10,7 @@ import { wholeSeconds } from '../problem.ts';
 import { refusal } from '../refusal.ts';
 import { json, ref, retryAfter, SafetyResultSchema } from '../schemas.ts';
 import { prepareBody, StartBodySchema, StartQuerySchema, startOfBody, startOfQuery } from '../start-request.ts';
-import type { Turns } from '../turns.ts';
+import { type Asker, isGone, nobodyAsks, type Turns } from '../turns.ts';
 
 const Result = ref(SafetyResultSchema);
 const verdicts = {
@@ -22,6 +22,12 @@ const verdicts = {
   },
 };
 
+interface Question {
+  reports: readonly SourceReport[];
+  readonly askers: Asker[];
+  readonly answer: Promise<Answer>;
+}
+
 /** What is needed of a reply to either question. */
 interface PreflightReply {
   code(status: 200 | 423 | 503): unknown;
@@ -32,29 +38,43 @@ export function addPreflightRoutes(app: App, parts: AppParts, turns: Turns): voi
   const { monitor, supervisor } = parts;
 
   /** Questions that wait for their turn, by what they ask. */
-  const waiting = new Map<string, { reports: readonly SourceReport[]; readonly answer: Promise<Answer> }>();
+  const waiting = new Map<string, Question>();
+  /** Looks that went through the door: each goes at least once, as any observation, whoever asked for it. */
+  const taken = new WeakSet<readonly SourceReport[]>();
 
   /** Who asks the same at the same time is answered the same: judging a thousand nodes takes half a second. */
-  function ask(request: StartRequest, reports: readonly SourceReport[]): Promise<Answer> {
+  function ask(request: StartRequest, reports: readonly SourceReport[], asker: Asker): Promise<Answer> {
     const key = JSON.stringify(request);
     const same = waiting.get(key);
     if (same) {
+      same.askers.push(asker);
+      const before = same.reports;
       same.reports = reports;
+      // What an earlier look saw alone would be judged by nobody, be it a hard stop.
+      if (before !== reports && !taken.has(before)) observe(before, new Set(reports));
       return same.answer;
     }
     const judged = async (): Promise<Answer> => {
       await loopTurn();
       await turns.next();
       waiting.delete(key);
+      if (taken.has(question.reports) && question.askers.every(isGone)) throw nobodyAsks();
+      taken.add(question.reports);
       return supervisor.submit({ kind: 'preflight-asked', request, reports: question.reports }).answer;
     };
-    const question = { reports, answer: judged() };
+    const question: Question = { reports, askers: [asker], answer: judged() };
     waiting.set(key, question);
     return question.answer;
   }
 
-  async function judge(request: StartRequest, reply: PreflightReply): Promise<SafetyResult> {
-    const answer = await ask(request, await monitor.observeNow(request.nodes));
+  function observe(look: readonly SourceReport[], later: ReadonlySet<SourceReport>): void {
+    taken.add(look);
+    const reports = look.filter((report) => !later.has(report));
+    if (reports.length > 0) supervisor.submit({ kind: 'observed', why: 'fast', reports });
+  }
+
+  async function judge(request: StartRequest, reply: PreflightReply & Asker): Promise<SafetyResult> {
+    const answer = await ask(request, await monitor.observeNow(request.nodes), reply);
     if (answer.kind !== 'judged') throw refusal(answer, 'judge a preflight');
     reply.code(answer.result.safe && !answer.isTripped ? 200 : refuse(reply, answer, supervisor.state));
     return answer.result;

@@ -36,7 +36,7 @@ export function addStatusRoute(app: App, parts: AppParts, turns: Turns): void {
     },
     preHandler: turns.place('read'),
     async handler(request, reply) {
-      await turns.next();
+      await turns.next(reply);
       const nodes = nodesOfQuery(request.query.node);
       const unknown = nodes?.filter((node) => !isKnownNode(supervisor.state, node)) ?? [];
       if (unknown.length > 0) throw refusal({ kind: 'unknown-nodes', nodes: unknown }, 'read the status');
@@ -60,7 +60,7 @@ export function addStatusRoute(app: App, parts: AppParts, turns: Turns): void {
         // As bytes, once for all who share it.
         return Buffer.from(await statusText(supervisor.state, clock.now(), about, nodes, () => turns.pause()));
       };
-      const body = await turns.whole(JSON.stringify(['status', identity, role, nodes]), work);
+      const body = await turns.whole(JSON.stringify(['status', identity, role, nodes]), reply, work);
       return reply.type('application/json; charset=utf-8').send(body as never);
     },
   });
