@@ -43,9 +43,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- concat $own ($listen.hosts | default list) | uniq | toJson -}}
 {{- end -}}
 
+{{/* `tls` may be absent: `helm upgrade --reuse-values` from a chart that did not know it brings no defaults of this one. */}}
+{{- define "vsf-safety.tlsSecret" -}}
+{{- (.Values.tls | default dict).secretName | default "" -}}
+{{- end -}}
+
+{{- define "vsf-safety.tlsCaKey" -}}
+{{- $tls := .Values.tls | default dict -}}
+{{- ternary $tls.caKey "ca.crt" (hasKey $tls "caKey") -}}
+{{- end -}}
+
 {{/* What callers write before the Service's name. */}}
 {{- define "vsf-safety.scheme" -}}
-{{- ternary "https" "http" (ne .Values.tls.secretName "") -}}
+{{- ternary "https" "http" (ne (include "vsf-safety.tlsSecret" .) "") -}}
 {{- end -}}
 
 {{/* Where the certificate is mounted: a folder, whose files the kubelet replaces; those of a subPath it would not. */}}
@@ -56,7 +66,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* The service's configuration: what the values say, and what follows from the chart itself. */}}
 {{- define "vsf-safety.config" -}}
 {{- $listen := dict "hosts" (include "vsf-safety.hosts" . | fromJsonArray) -}}
-{{- if .Values.tls.secretName -}}
+{{- if include "vsf-safety.tlsSecret" . -}}
 {{- $folder := include "vsf-safety.tlsFolder" . -}}
 {{- $_ := set $listen "tls" (dict "certFile" (printf "%s/tls.crt" $folder) "keyFile" (printf "%s/tls.key" $folder)) -}}
 {{- end -}}

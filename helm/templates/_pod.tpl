@@ -58,11 +58,11 @@ spec:
         # Where the command line finds the operator's token.
         - name: VSF_SAFETY_STATE_DIR
           value: /var/lib/vsf-safety/state
-        {{- if .Values.tls.secretName }}
+        {{- if include "vsf-safety.tlsSecret" . }}
         # For commands within the pod.
         - name: VSF_SAFETY_URL
           value: https://localhost:8470
-        {{- with .Values.tls.caKey }}
+        {{- with include "vsf-safety.tlsCaKey" . }}
         - name: VSF_SAFETY_CA_FILE
           value: {{ include "vsf-safety.tlsFolder" $ }}/{{ . }}
         {{- end }}
@@ -107,7 +107,7 @@ spec:
           mountPath: /var/lib/vsf-safety
         - name: tmp
           mountPath: /tmp
-        {{- if .Values.tls.secretName }}
+        {{- if include "vsf-safety.tlsSecret" . }}
         - name: tls
           mountPath: {{ include "vsf-safety.tlsFolder" . }}
           readOnly: true
@@ -132,7 +132,7 @@ spec:
     - name: tmp
       emptyDir:
         sizeLimit: 64Mi
-    {{- with .Values.tls.secretName }}
+    {{- with include "vsf-safety.tlsSecret" . }}
     - name: tls
       secret:
         secretName: {{ . }}

@@ -38,6 +38,16 @@ t.test('tls.secretName', { skip: lacksHelm }, async (t) => {
     t.end();
   });
 
+  await t.test(
+    'values of a chart that did not know tls render, as with --reuse-values, and tls can be set then',
+    async (t) => {
+      const reused = await renderChart(folder, { apiVersions: OPERATOR, values: { tls: null } });
+      t.same(reused, plain);
+      const values = { ...SERVED.values, tls: { secretName: SECRET, caKey: null } };
+      t.same(await renderChart(folder, { ...SERVED, values }), served, 'the authority is where it is by default');
+    },
+  );
+
   await t.test('the Secret is mounted as a folder, read-only, and only the configuration’s files are taken', (t) => {
     const { containers, volumes } = podOf(served);
     const volume = volumes.find(({ name }: AnyObject) => name === 'tls');
