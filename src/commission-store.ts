@@ -2,15 +2,15 @@
 // The last ones are kept. Nothing of safety hangs on them: one that cannot be read is passed over.
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
+import { COMMISSION_NAME } from './domain/commission.ts';
 import { diskFiles, replaceFile } from './durable-files.ts';
 
 const FOLDER = 'commission';
-const NAME = /^commission-\d{4}-\d{2}-\d{2}T\d{6}Z$/;
 const MOST_KEPT = 10;
 /** One that is handed in has at most 1 MiB; the cards of the largest cluster are added. */
 const MOST_BYTES = 8 * 1024 * 1024;
 
-/** `commission-2026-01-31T120000Z` */
+/** Of a report of this moment, without an ending. */
 export const commissionName = (wallMs: number): string =>
   `commission-${new Date(wallMs).toISOString().slice(0, 19).replaceAll(':', '')}Z`;
 
@@ -60,7 +60,9 @@ export class CommissionStore<Report extends { readonly name: string }> {
     }
     await diskFiles.syncFolder(this.folder);
     this.#last = report;
-    for (const old of (await this.#names()).slice(0, -MOST_KEPT)) {
+    // After a clock that was ahead the others may all be of later dates than this one, which stays.
+    const others = (await this.#names()).filter((name) => name !== report.name);
+    for (const old of others.slice(0, 1 - MOST_KEPT)) {
       await diskFiles.remove(join(this.folder, `${old}.json`));
       await diskFiles.remove(join(this.folder, `${old}.md`));
     }
@@ -71,7 +73,7 @@ export class CommissionStore<Report extends { readonly name: string }> {
     try {
       const files = await fs.readdir(this.folder);
       return files
-        .filter((file) => file.endsWith('.json') && NAME.test(file.slice(0, -5)))
+        .filter((file) => file.endsWith('.json') && COMMISSION_NAME.test(file.slice(0, -5)))
         .map((file) => file.slice(0, -5))
         .sort();
     } catch {

@@ -31,6 +31,24 @@ t.test('CommissionStore keeps the last ten, each as JSON and in words, and finds
   t.equal((await CommissionStore.open(folder, read)).last?.text, 'at 12');
 });
 
+t.test(
+  'CommissionStore keeps a report although the ten before it are of later dates, as a clock was ahead',
+  async (t) => {
+    const { reports, store } = await openIn(t);
+    for (let second = 10; second < 20; second++) await store.keep(reportAt(second), 'x');
+    await store.keep(reportAt(1), 'now');
+    t.equal(store.last?.text, 'at 1');
+    const files = readdirSync(reports).sort();
+    t.equal(files.length, 20);
+    t.same(files.slice(0, 4), [
+      'commission-2026-01-31T120001Z.json',
+      'commission-2026-01-31T120001Z.md',
+      'commission-2026-01-31T120011Z.json',
+      'commission-2026-01-31T120011Z.md',
+    ]);
+  },
+);
+
 t.test('CommissionStore takes one after the other, and of the same second the later', async (t) => {
   const { folder, store } = await openIn(t);
   await Promise.all(['a', 'b', 'c'].map((text) => store.keep({ ...reportAt(1), text }, text)));

@@ -4,7 +4,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
-import { COMMISSION_STEPS, type CommissionVerdict, commissionVerdict } from '../domain/commission.ts';
+import { COMMISSION_NAME, COMMISSION_STEPS, type CommissionVerdict, commissionVerdict } from '../domain/commission.ts';
 import { commissionText } from '../http/commission-text.ts';
 import type { CommissionReport } from '../http/parts.ts';
 import type { DrillAnswerSchema, Told } from '../http/schemas.ts';
@@ -68,6 +68,9 @@ const OPTIONS = {
   'dry-run': { type: 'boolean' },
 } as const;
 
+/** A terminal that is closed interrupts, too: the trip of a test must not be left behind without a word. */
+const INTERRUPTIONS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 const SCOPES = ['node', 'all', 'none'] as const;
 
 export const command: Command = {
@@ -90,7 +93,7 @@ export const command: Command = {
     }
     const interruption = new AbortController();
     const interrupt = (): void => interruption.abort();
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, interrupt);
+    for (const signal of INTERRUPTIONS) process.on(signal, interrupt);
     try {
       if (values.output !== undefined) await makeFolder(values.output);
       const screen = new CommissionScreen(values.json ? { ...io, stdout: io.stderr } : io, COMMISSION_STEPS.length);
@@ -103,7 +106,7 @@ export const command: Command = {
       screen.end(kept, values.output);
       return kept.verdict === 'rejected' ? EXIT.refused : EXIT.ok;
     } finally {
-      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, interrupt);
+      for (const signal of INTERRUPTIONS) process.off(signal, interrupt);
     }
   },
 };
@@ -310,6 +313,12 @@ async function makeFolder(folder: string): Promise<void> {
 }
 
 async function writeTo(folder: string, report: CommissionReport): Promise<void> {
+  // A file's name that somebody else says, written where the operator may write.
+  if (!COMMISSION_NAME.test(report.name)) {
+    throw new CommandFailed(
+      `The report is not written to ${folder}: the service calls it ${JSON.stringify(report.name)}`,
+    );
+  }
   const path = join(folder, report.name);
   try {
     await writeFile(`${path}.json`, `${JSON.stringify(report, null, 2)}\n`);

@@ -185,8 +185,8 @@ function headLines(
 
 function commissionCell(commission: Status['commission']): Cell {
   if (commission === null) return 'never; "vsf-safety commission" tests this installation';
-  const { at, verdict, operator, isCurrent, outdated } = commission;
-  const text = `${verdict.replaceAll('-', ' ')}, ${at.slice(0, 16).replace('T', ' ')} UTC by ${operator}`;
+  const { at, verdict, operator, isCurrent, outdated, simulated } = commission;
+  const text = `${verdict.replaceAll('-', ' ')}, ${at.slice(0, 16).replace('T', ' ')} UTC by ${operator}${simulated ? ', SIMULATED' : ''}`;
   if (!isCurrent) return { text: `OUTDATED: ${outdated.join('; ')} (${text})`, colour: 'yellow' };
   return verdict === 'rejected' ? { text, colour: 'red' } : text;
 }

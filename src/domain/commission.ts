@@ -29,6 +29,25 @@ export function commissionVerdict(steps: readonly { readonly verdict: StepVerdic
   return isClean ? 'accepted' : 'accepted-with-warnings';
 }
 
+/** Why the steps of a report are no whole test: each is tried once, and none that noticed a failure has another verdict. */
+export function commissionFault(
+  steps: readonly {
+    readonly id: CommissionStep;
+    readonly verdict: StepVerdict;
+    readonly notes: readonly { readonly level: string }[];
+  }[],
+): string | null {
+  for (const id of COMMISSION_STEPS) {
+    const count = steps.filter((step) => step.id === id).length;
+    if (count !== 1) return `its step ${id} is there ${count} times: must be once`;
+  }
+  const hidden = steps.find(({ verdict, notes }) => verdict !== 'fail' && notes.some(({ level }) => level === 'fail'));
+  return hidden === undefined ? null : `its step ${hidden.id} noticed a failure: its verdict must be fail`;
+}
+
+/** `commission-2026-01-31T120000Z` */
+export const COMMISSION_NAME = /^commission-\d{4}-\d{2}-\d{2}T\d{6}Z$/;
+
 /** What a report was made of, or what is there now. */
 export interface CommissionSubject {
   readonly simulated: boolean;

@@ -163,7 +163,7 @@ function addRoutes(app: App, parts: AppParts): void {
   addAlertmanagerRoute(app, parts);
   addNodeRoutes(app, parts);
   addSimulationRoute(app, parts);
-  addCommissionRoutes(app, parts);
+  addCommissionRoutes(app, parts, turns);
   addHistoryRoute(app, parts, turns);
   const stream = addStreamRoute(app, parts);
   addMetricsRoute(app, parts, stream, turns);

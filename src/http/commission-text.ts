@@ -29,7 +29,7 @@ export function commissionText(report: CommissionReport): string {
     [`GPUs (${gpus.length})`, gpus.length === 0 ? 'none' : 'see below'],
   ];
   return `${[
-    `# Commissioning: ${VERDICTS[verdict]}`,
+    `# Commissioning: ${VERDICTS[verdict]}${simulated ? ' (SIMULATED)' : ''}`,
     '',
     ...table(['', ''], facts),
     '',

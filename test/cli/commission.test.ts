@@ -3,6 +3,8 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { createServer, request as httpRequest } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { CommissionInput } from '../../src/cli/commission-step.ts';
@@ -36,7 +38,11 @@ interface World {
   readonly token?: string;
 }
 
-function commission(service: RealService, args: readonly string[], { confirm, token }: World = {}) {
+function commission(
+  service: Pick<RealService, 'url' | 'stateDir'>,
+  args: readonly string[],
+  { confirm, token }: World = {},
+) {
   const env = {
     VSF_SAFETY_URL: service.url,
     VSF_SAFETY_STATE_DIR: service.stateDir,
@@ -260,4 +266,38 @@ t.test('commission that is interrupted leaves no canary, and names the trip that
   t.match(late.told.err, new RegExp(`still on: vsf-safety reset --trip ${body.tripId}`));
   t.same((await service.get('/status')).body.leases, []);
   t.equal((await service.get('/estop')).body.tripId, body.tripId);
+});
+
+t.test('commission whose stop was made and not answered names the trip', async (t) => {
+  const service = await start(t);
+  // What is between the two loses the one answer.
+  const between = createServer((request, response) => {
+    const parts: Buffer[] = [];
+    request.on('data', (part) => parts.push(part));
+    request.on('end', async () => {
+      const body = Buffer.concat(parts);
+      const { url = '', method = 'GET', headers } = request;
+      const forwarded = httpRequest(`${service.url}${url}`, { method, headers }, (answer) => {
+        const isStop = method === 'POST' && url === '/estop' && !body.includes('drill');
+        if (isStop) response.destroy();
+        else answer.pipe(response.writeHead(answer.statusCode ?? 500, answer.headers));
+      });
+      forwarded.on('error', () => response.destroy());
+      forwarded.end(body);
+    });
+  });
+  between.listen(0, '127.0.0.1');
+  await once(between, 'listening');
+  t.teardown(() => {
+    between.closeAllConnections();
+    between.close();
+  });
+  const { port } = between.address() as AddressInfo;
+  const url = `http://127.0.0.1:${port}`;
+  const ran = await commission({ url, stateDir: service.stateDir }, ['--watch', '1', '--yes']);
+  t.equal(ran.code, 75, ran.out + ran.err);
+  const { tripId, state } = (await service.get('/estop')).body;
+  t.equal(state, 'tripped');
+  t.match(ran.out, new RegExp(`to do: vsf-safety reset --trip ${tripId}`));
+  t.same((await service.get('/status')).body.leases, []);
 });

@@ -3,11 +3,13 @@ import { join } from 'node:path';
 import t from 'tap';
 import type { AuditEntry } from '../../src/audit.ts';
 import type { CommissionInput } from '../../src/cli/commission-step.ts';
+import { COMMISSION_STEPS } from '../../src/domain/commission.ts';
 import { tempDir } from '../support/temp-dir.ts';
 import { bearer, NODE, startApp, TOKENS } from '../support/test-app.ts';
 
-const step = (verdict: 'pass' | 'warning' | 'fail', text = 'x'): CommissionInput['steps'][number] => ({
-  id: 'service',
+type Step = CommissionInput['steps'][number];
+const step = (verdict: Step['verdict'], text = 'x', id: Step['id'] = 'service'): Step => ({
+  id,
   title: 'The service',
   verdict,
   summary: 'as it was',
@@ -16,6 +18,11 @@ const step = (verdict: 'pass' | 'warning' | 'fail', text = 'x'): CommissionInput
   figures: { tookMs: 12.5 },
   tookSeconds: 1,
 });
+/** A whole test, of which all but the first step pass. */
+const whole = (first: Step): Step[] => [
+  first,
+  ...COMMISSION_STEPS.filter((id) => id !== first.id).map((id) => step('pass', 'x', id)),
+];
 const input = (over: Partial<CommissionInput> = {}): CommissionInput => ({
   verdict: 'accepted',
   operator: 'J. Doe',
@@ -27,7 +34,7 @@ const input = (over: Partial<CommissionInput> = {}): CommissionInput => ({
   constraintsDigest: 'not this one',
   nodes: [NODE],
   nodesTotal: 1,
-  steps: [step('pass')],
+  steps: whole(step('pass')),
   ...over,
 });
 const asOperator = bearer(TOKENS.operator);
@@ -62,7 +69,7 @@ t.test('POST /commission keeps a report with who, when and of what; GET and /sta
     outdated: [],
   });
   const words = await readFile(join(folder, 'commission', `${report.name}.md`), 'utf8');
-  t.match(words, /^# Commissioning: ACCEPTED\n/);
+  t.match(words, /^# Commissioning: ACCEPTED \(SIMULATED\)\n/);
   t.match(words, /\| 1 \| 2 \\\| 3 \|/, 'a cell cannot break its table');
   t.match(
     entries.filter(({ deed }) => deed === 'commission'),
@@ -96,12 +103,20 @@ t.test('POST /commission refuses a verdict that its steps do not bear out', asyn
   const post = (payload: unknown) =>
     ask({ method: 'POST', url: '/commission', payload: payload as object, headers: asOperator });
   for (const [verdict, steps, due] of [
-    ['accepted', [step('fail')], 'rejected'],
-    ['accepted', [step('warning')], 'accepted-with-warnings'],
-    ['rejected', [step('pass')], 'accepted'],
+    ['accepted', whole(step('fail')), 'rejected'],
+    ['accepted', whole(step('warning')), 'accepted-with-warnings'],
+    ['rejected', whole(step('pass')), 'accepted'],
   ] as const) {
     const answer = await post(input({ verdict, steps }));
     t.match(answer.json(), { status: 400, code: 'invalid-request', detail: new RegExp(`must be ${due}$`) });
+  }
+  const hidden = { ...step('pass'), notes: [{ level: 'fail' as const, text: 'it is broken' }] };
+  for (const [steps, detail] of [
+    [whole(step('pass')).slice(1), /step service is there 0 times/],
+    [[...whole(step('pass')), step('pass')], /step service is there 2 times/],
+    [whole(hidden), /step service noticed a failure/],
+  ] as const) {
+    t.match((await post(input({ steps: [...steps] }))).json(), { status: 400, code: 'invalid-request', detail });
   }
   t.match((await post(input({ operator: ' ' }))).json(), { code: 'invalid-request', detail: /operator/ });
   t.match((await post({ ...input(), extra: 1 })).json(), { code: 'invalid-request', detail: /extra/ });

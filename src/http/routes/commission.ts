@@ -1,6 +1,6 @@
 // Commissioning reports: an operator's test hands one in, anybody who may read gets the last one.
 import { commissionName } from '../../commission-store.ts';
-import { commissionVerdict } from '../../domain/commission.ts';
+import { commissionFault, commissionVerdict } from '../../domain/commission.ts';
 import { errorText } from '../../durable-files.ts';
 import { noteForAudit } from '../audit-notes.ts';
 import { callerOf } from '../callers.ts';
@@ -9,8 +9,9 @@ import { commissionSubject } from '../commission-view.ts';
 import type { App, AppParts, CommissionReport } from '../parts.ts';
 import { Problem } from '../problem.ts';
 import { CommissionInputSchema, CommissionReportSchema, json, problems, ref } from '../schemas.ts';
+import type { Turns } from '../turns.ts';
 
-export function addCommissionRoutes(app: App, parts: AppParts): void {
+export function addCommissionRoutes(app: App, parts: AppParts, turns: Turns): void {
   const { supervisor, clock, version, instance, commission, log } = parts;
 
   app.get('/commission', {
@@ -21,9 +22,13 @@ export function addCommissionRoutes(app: App, parts: AppParts): void {
       response: {
         200: json(ref(CommissionReportSchema), 'As it was handed in, with who, when and of what'),
         404: problems('None has been handed in'),
+        503: problems('Too many such questions are being answered'),
       },
     },
-    handler: async () => {
+    preHandler: turns.place('read'),
+    async handler(_request, reply) {
+      // A report may be a megabyte.
+      await turns.next(reply);
       const last = commission?.last ?? null;
       if (last === null) throw new Problem('not-found', 'No commissioning report has been handed in here');
       return last;
@@ -49,8 +54,9 @@ export function addCommissionRoutes(app: App, parts: AppParts): void {
       const { verdict, operator, steps } = found;
       noteForAudit(request, { detail: `${verdict}, tested by ${operator}` });
       const due = commissionVerdict(steps);
-      if (verdict !== due) {
-        const why = `its verdict is ${verdict}, and with the verdicts of its steps it must be ${due}`;
+      const wrong = `its verdict is ${verdict}, and with the verdicts of its steps it must be ${due}`;
+      const why = commissionFault(steps) ?? (verdict === due ? null : wrong);
+      if (why !== null) {
         throw new Problem('invalid-request', `Cannot keep the commissioning report: ${why}`);
       }
       const { wallMs } = clock.now();
