@@ -29,7 +29,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   journal: ['domain', 'clock'],
   'state-folder': ['journal', 'clock'],
   audit: ['clock', 'journal'],
-  'commission-store': ['journal'],
+  'commission-store': ['journal', 'domain'],
   history: ['domain', 'clock'],
   config: ['domain', 'clock'],
   sources: ['domain', 'clock'],

@@ -92,6 +92,7 @@ t.test('Turns.next() leaves the monitor most of the time between heavy answers w
   };
   const startMs = clock.now().elapsedMs;
   const answers = [heavy(), heavy(), heavy()];
+  await loopTurn();
   await clock.advance(99);
   t.equal(begun.length, 1);
   await clock.advance(1);

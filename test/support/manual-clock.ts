@@ -56,7 +56,7 @@ export class ManualClock implements Clock {
       this.#moveTo(Math.max(this.#elapsedMs, next.atMs));
       next.fire();
     }
-    this.#moveTo(endMs);
+    this.#moveTo(Math.max(this.#elapsedMs, endMs));
     await settle();
   }
 
