@@ -13,24 +13,25 @@ export const lacksPrometheus = lack(PROMETHEUS, 'prometheus');
 export const lacksAlertmanager = lack(ALERTMANAGER, 'prometheus-alertmanager');
 
 /**
- * Starts a Prometheus that scrapes `jobs` (`{ job, urls, labelOf? }`) and judges `rules` (groups) every `interval`, and waits
- * until it answers.
+ * Starts a Prometheus that scrapes `jobs` (`{ job, urls }`) every `interval` and judges `rules` (groups) every
+ * `evaluationInterval`, and waits until it answers.
  */
-export async function startPrometheus({ jobs = [], interval = '10s', rules = null, alertmanager = null, args = [], folder = freshFolder() }) {
+export async function startPrometheus({ jobs, interval = '10s', evaluationInterval = interval, rules = null, alertmanager = null }) {
+  const folder = freshFolder();
   const config = join(folder, 'prometheus.yml');
   if (rules) writeFileSync(join(folder, 'rules.yml'), JSON.stringify({ groups: rules }));
   // JSON is YAML.
   writeFileSync(
     config,
     JSON.stringify({
-      global: { scrape_interval: interval, scrape_timeout: interval, evaluation_interval: interval },
+      global: { scrape_interval: interval, scrape_timeout: interval, evaluation_interval: evaluationInterval },
       rule_files: rules ? [join(folder, 'rules.yml')] : [],
       ...(alertmanager && { alerting: { alertmanagers: [{ static_configs: [{ targets: [new URL(alertmanager).host] }] }] } }),
-      scrape_configs: jobs.map(({ job, urls, labelsOf = () => ({}) }) => ({
+      scrape_configs: jobs.map(({ job, urls }) => ({
         job_name: job,
         static_configs: urls.map((url) => {
           const { host, pathname } = new URL(url);
-          return { targets: [host], labels: { __metrics_path__: pathname, ...labelsOf(url) } };
+          return { targets: [host], labels: { __metrics_path__: pathname } };
         }),
         // Targets of one address, told apart by their paths.
         relabel_configs: [{ source_labels: ['__metrics_path__'], target_label: 'instance' }],
@@ -44,7 +45,6 @@ export async function startPrometheus({ jobs = [], interval = '10s', rules = nul
     `--storage.tsdb.path=${join(folder, 'data')}`,
     `--web.listen-address=127.0.0.1:${port}`,
     '--log.level=warn',
-    ...args,
   ]);
   await until('Prometheus', () => isAnswered(`${url}/-/ready`), { program });
   return { ...program, url };
