@@ -41,7 +41,10 @@ export async function startService({ config = '', file = null, args = [], probed
     operatorToken: () => readFileSync(join(stateDir, 'operator-token'), 'utf8').trim(),
     /** Until its first evaluation is published. */
     untilEvaluated: (withinMs = 60_000) =>
-      until('a first evaluation', async () => (await ask('GET', '/status')).body.result?.evaluatedAt ?? (await ask('GET', '/readyz')).status === 200, { program, everyMs: 10, withinMs }),
+      until('a first evaluation', async () => (await ask('GET', '/readyz')).status === 200, { program, everyMs: 10, withinMs }),
+    /** Until a workload may start. */
+    untilSafe: (withinMs = 60_000) =>
+      until('a safe preflight', async () => (await ask('GET', '/preflight')).status === 200, { program, everyMs: 50, withinMs }),
     /** The event loop since it was last asked. */
     loop: async (reset = true) => {
       const told = once(program.child, 'message');
