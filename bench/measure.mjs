@@ -39,13 +39,24 @@ export async function takeTurns(repetitions, ways, say = () => undefined) {
 
 /**
  * One line of the result. `ours` and `peer` are lists of the same length, by repetition; the ratio is ours ÷ peer of each
- * pair. `target` is made by {@link atMost} and its kin.
+ * pair. Where chance decides most of each value (`byMedians`), it is that of the medians, and its spread that of the
+ * quartiles against each other. `target` is made by {@link atMost} and its kin.
  */
-export function row({ what, unit, ours, peer = null, peerName = '', target = null }) {
-  const ratios = peer?.map((value, i) => ours[i] / value) ?? null;
-  const summaries = { ours: summaryOf(ours), peer: peer && summaryOf(peer), ratio: ratios && summaryOf(ratios) };
+export function row({ what, unit, ours, peer = null, peerName = '', target = null, byMedians = false }) {
+  const summaries = { ours: summaryOf(ours), peer: peer && summaryOf(peer), ratio: null };
+  if (peer) {
+    summaries.ratio = byMedians
+      ? ratioOfMedians(summaries.ours, summaries.peer)
+      : summaryOf(peer.map((value, i) => ours[i] / value));
+  }
   return { what, unit, peerName, ...summaries, target: target?.text ?? '', isMet: target?.holds(summaries) ?? null };
 }
+
+const ratioOfMedians = (ours, peer) => ({
+  median: ours.median / peer.median,
+  min: ours.low / peer.high,
+  max: ours.high / peer.low,
+});
 
 /** A peer that is not here, said in the table. */
 export const skipped = (what, peerName, why) => ({ what, peerName, skipped: why });
