@@ -102,7 +102,7 @@ export function machine() {
   const processors = cpus();
   const model = processors[0]?.model.trim().replace(/\s+/g, ' ') ?? 'unknown processor';
   return {
-    text: `${processors.length} cores (${model}), ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, Node ${process.version}`,
+    text: `${processors.length} cores (${model}), ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release().split('.').slice(0, 2).join('.')}, Node ${process.version}`,
     load: loadavg()[0],
   };
 }

@@ -1,0 +1,71 @@
+// `npm run bench [-- NAMES] [-- --quick] [-- --write]`: runs all benches or those named, each in a process of its own, prints
+// one table for each, and with `--write` puts them into RESULTS.md beside this file.
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
+import { join } from 'node:path';
+import { MAIN, machine, ROOT, table } from './measure.mjs';
+
+/** By name, in the order in which they run: what takes long comes last. */
+const BENCHES = {
+  parse: 'parse.mjs',
+  evaluate: 'evaluate.mjs',
+  start: 'start.mjs',
+  run: 'run-overhead.mjs',
+  'fan-out': 'fan-out.mjs',
+  HTTP: 'http.mjs',
+  reaction: 'reaction.mjs',
+  stop: 'stop.mjs',
+  scale: 'scale.mjs',
+};
+/** Load by others at the start, in processes that wish to run, above which the figures are worth little. */
+const BUSY_FROM = 0.5;
+
+const options = process.argv.slice(2).filter((arg) => arg.startsWith('-') && arg !== '--');
+const asked = process.argv.slice(2).filter((arg) => !arg.startsWith('-'));
+const known = Object.keys(BENCHES);
+const names = asked.length === 0 ? known : known.filter((name) => asked.some((one) => one.toLowerCase() === name.toLowerCase()));
+const wrong = [
+  ...options.filter((option) => !['--quick', '--write'].includes(option)),
+  ...asked.filter((one) => !known.some((name) => name.toLowerCase() === one.toLowerCase())),
+];
+if (wrong.length > 0) {
+  console.error(`Cannot run ${wrong.join(', ')}. Usage: npm run bench [-- ${known.join('|')} …] [-- --quick] [-- --write]`);
+  process.exit(2);
+}
+const quick = options.includes('--quick');
+if (!existsSync(MAIN)) {
+  console.error('Cannot find dist/bundle/main.js: npm run build');
+  process.exit(1);
+}
+
+const { text, load } = machine();
+const warnings = [
+  ...(quick ? ['`--quick`: too small and too short to mean anything; it only shows that the benches run.'] : []),
+  ...(load > BUSY_FROM ? [`The machine was busy with other work (load ${load.toFixed(1)} before the start): times are too long, and ratios are only as good as their spread.`] : []),
+];
+const sections = [];
+for (const name of names) {
+  process.stderr.write(`${name} …\n`);
+  const startedMs = performance.now();
+  const busy = loadavg()[0];
+  const child = fork(join(import.meta.dirname, BENCHES[name]), quick ? ['--quick'] : [], { cwd: ROOT });
+  let told = { title: name, rows: [], notes: ['**broke off** without a word'] };
+  child.on('message', (message) => {
+    told = message;
+  });
+  const [code] = await once(child, 'exit');
+  if (code !== 0) process.exitCode = 1;
+  const tookS = Math.round((performance.now() - startedMs) / 1_000);
+  const section = [`## ${told.title}`, ...(told.rows.length > 0 ? [table(told.rows)] : []), ...told.notes, `Took ${tookS} s; load before it ${busy.toFixed(1)}.`].join('\n\n');
+  sections.push(section);
+  console.log(`\n${section}\n`);
+}
+
+if (options.includes('--write')) {
+  const legend = 'How to read it: [README.md](README.md). Medians, in brackets the least and the greatest of `n` repetitions.';
+  const page = ['# Results', `${new Date().toISOString().slice(0, 10)}, ${text}.`, ...warnings.map((warning) => `**${warning}**`), legend, ...sections].join('\n\n');
+  writeFileSync(join(import.meta.dirname, 'RESULTS.md'), `${page}\n`);
+}
+console.log([text, ...warnings].join('\n'));
