@@ -53,6 +53,7 @@ export class LineReader {
   #text = '';
   #labels: Record<string, string> = Object.create(null);
   #labelCount = 0;
+  readonly #usualKeys: string[] = [];
   #hasAllLabels = false;
 
   constructor(format: ExpositionFormat) {
@@ -118,7 +119,7 @@ export class LineReader {
   #readLabel(): string {
     const isQuoted = this.#code() === QUOTE;
     if (isQuoted && !this.#readQuoted()) return 'a quote is not closed';
-    const key = isQuoted ? this.#text : this.#bareWord();
+    const key = isQuoted ? this.#text : this.#key();
     if (key === '') return `${this.#here()} where a label is due`;
     if (!isQuoted && (isDigit(key.charCodeAt(0)) || key.includes(':'))) return `"${short(key)}" is no name of a label`;
     this.#skipBlanks();
@@ -189,6 +190,21 @@ export class LineReader {
       : text;
     this.#at = end + 1;
     return true;
+  }
+
+  /** Mostly the key that stood here in the line before: then it need not be cut out and hashed anew. */
+  #key(): string {
+    const usual = this.#usualKeys[this.#labelCount];
+    if (usual !== undefined && this.#line.startsWith(usual, this.#at)) {
+      const end = this.#at + usual.length;
+      if (this.#line.charCodeAt(end) === EQUALS) {
+        this.#at = end;
+        return usual;
+      }
+    }
+    const key = this.#bareWord();
+    this.#usualKeys[this.#labelCount] = key;
+    return key;
   }
 
   #bareWord(): string {

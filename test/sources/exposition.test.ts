@@ -59,6 +59,33 @@ t.test('parseExposition() reads wanted names only, each as a whole, and counts n
   t.end();
 });
 
+t.test('parseExposition() reads the labels of each line, whatever stood in the line before', (t) => {
+  const lines = [
+    'gpu="0",pod="a"',
+    'gpu_uuid="1",pod="b"',
+    'gp="2",po="c"',
+    'pod="d",gpu="3"',
+    'pod ="e" ,gpu = "4"',
+    '',
+  ];
+  const body = lines.map((labels) => `x{${labels}} 1\n`).join('');
+  t.strictSame(told(read(body)).reads, [
+    'x{"gpu":"0","pod":"a"} 1',
+    'x{"gpu_uuid":"1","pod":"b"} 1',
+    'x{"gp":"2","po":"c"} 1',
+    'x{"pod":"d","gpu":"3"} 1',
+    'x{"pod":"e","gpu":"4"} 1',
+    'x 1',
+  ]);
+  const faulty = ['9="0"', '9="0"', '="0"', '="0"', 'a:b="0"', 'a:b="0"', 'a="0",a="1"', 'a="0",a="1"'];
+  t.equal(
+    read(faulty.map((labels) => `x{${labels}} 1\n`).join('')).rejectedCount,
+    faulty.length,
+    'a fault twice is one twice',
+  );
+  t.end();
+});
+
 t.test('parseExposition() never takes x_created or x_total for x', (t) => {
   const body = '# TYPE x counter\nx_total 3\nx_created 1520872607.123\n# EOF\n';
   t.strictSame(told(read(body, { format: 'openmetrics', wanted: ['x'] })).reads, []);
