@@ -31,6 +31,9 @@ const pathOf = (program: string): string | null => {
   return null;
 };
 
+/** Several come up at the same time. */
+const START_MS = 60_000;
+
 /** Why documents cannot be followed here; `false` where they can. */
 export const lacksPrograms: string | false = PROGRAMS.some((program) => pathOf(program) === null)
   ? `needs ${PROGRAMS.filter((program) => pathOf(program) === null).join(', ')}`
@@ -39,7 +42,10 @@ export const lacksPrograms: string | false = PROGRAMS.some((program) => pathOf(p
 type Test = Parameters<typeof startService>[0];
 
 export interface Session {
-  readonly service: RealService;
+  /** `null` where none runs. */
+  readonly service: RealService | null;
+  readonly url: string;
+  readonly stateDir: string;
   readonly folder: string;
   /** What of the reader's machine stands where here. */
   readonly places: readonly (readonly [theirs: string, ours: string])[];
@@ -60,33 +66,39 @@ export interface Outcome {
   readonly statuses: readonly number[];
 }
 
+export interface Surroundings {
+  readonly files: Readonly<Record<string, string>>;
+  readonly exporters: Readonly<Record<string, string>>;
+  /** Stands for what would take minutes. */
+  readonly shorter: Readonly<Record<string, string>>;
+  /** Without it, whatever asks the service is refused. */
+  readonly hasService: boolean;
+}
+
+/** Nobody listens there. */
+const NO_SERVICE = 'http://127.0.0.1:9';
+
 /** Starts the service that the reader is taken to run, of the simulated rig, and lays out the folder. */
-export async function startSession(
-  t: Test,
-  { files, exporters }: { files: Readonly<Record<string, string>>; exporters: Readonly<Record<string, string>> },
-): Promise<Session> {
+export async function startSession(t: Test, surroundings: Surroundings): Promise<Session> {
+  const { files, exporters, shorter, hasService } = surroundings;
   const folder = freshFolder(t);
   const [etc, stateDir] = [join(folder, 'etc'), join(folder, 'state')];
   mkdirSync(etc);
   for (const part of ['deploy', 'helm', 'package.json', 'dist', 'openapi'])
     symlinkSync(join(ROOT, part), join(folder, part));
-  const config = 'source: simulated\nnodes: [ { name: bizon1 } ]\n';
-  const service = await startService(t, { stateDir, config, args: [] });
-  await service.until(
-    'a safe preflight',
-    () => service.get('/preflight'),
-    ({ status }) => status === 200,
-  );
+  const service = hasService ? await startSafe(t, stateDir) : null;
+  const url = service?.url ?? NO_SERVICE;
   const places = [
-    ['127.0.0.1:8470', new URL(service.url).host],
+    ['127.0.0.1:8470', new URL(url).host],
     ['/etc/vsf-safety', etc],
     ['/var/lib/vsf-safety', stateDir],
     ['~/.local/state/vsf-safety', stateDir],
     ['0000:0b:00.0', '0000:01:00.0'],
     ['/tmp/vsf-demo', join(folder, 'vsf-demo')],
     ...Object.entries(exporters),
+    ...Object.entries(shorter),
   ] as const;
-  const session = { service, folder, places };
+  const session = { service, url, stateDir, folder, places };
   for (const [name, text] of Object.entries(files)) {
     writeFileSync(join(folder, name), replaced(session, text), { mode: 0o755 });
   }
@@ -94,11 +106,22 @@ export async function startSession(
   return session;
 }
 
+async function startSafe(t: Test, stateDir: string): Promise<RealService> {
+  const config = 'source: simulated\nnodes: [ { name: bizon1 } ]\n';
+  const service = await startService(t, { stateDir, config, args: [], startMs: START_MS });
+  await service.until(
+    'a safe preflight',
+    () => service.get('/preflight'),
+    ({ status }) => status === 200,
+  );
+  return service;
+}
+
 function replaced({ places }: Session, text: string): string {
   return places.reduce((changed, [theirs, ours]) => changed.replaceAll(theirs, ours), text);
 }
 
-function layPrograms({ service, folder }: Session): void {
+function layPrograms({ service, url, folder }: Session): void {
   const bin = join(folder, 'bin');
   mkdirSync(bin);
   for (const program of PROGRAMS) {
@@ -121,18 +144,18 @@ function layPrograms({ service, folder }: Session): void {
 shift 2
 kill "$(cat service.pid)"
 while kill -0 "$(cat service.pid)"; do sleep 0.05; done 2>/dev/null
-node ${main} serve --port ${new URL(service.url).port} "$@" >service.log 2>&1 &
+node ${main} serve --port ${new URL(url).port} "$@" >service.log 2>&1 &
 echo $! >service.pid
-for _ in {1..100}; do ${pathOf('curl')} --noproxy '*' -sf -o /dev/null ${service.url}/preflight && exit; sleep 0.1; done
+for _ in {1..100}; do ${pathOf('curl')} --noproxy '*' -sf -o /dev/null ${url}/preflight && exit; sleep 0.1; done
 cat service.log
 exit 1`,
   );
-  writeFileSync(join(folder, 'service.pid'), String(service.child.pid));
+  if (service) writeFileSync(join(folder, 'service.pid'), String(service.child.pid));
 }
 
 /** Pastes one after the other into one shell that knows job control, as the one of a terminal does. */
 export async function paste(t: Test, session: Session, commands: readonly Pasted[]): Promise<Outcome[]> {
-  const { folder, service } = session;
+  const { folder, url, stateDir } = session;
   const of = (index: number, what: string): string => join(folder, `command-${index}.${what}`);
   const lines = commands.map(({ text, endless }, index) => {
     mkdirSync(of(index, 'answers'));
@@ -154,8 +177,8 @@ export async function paste(t: Test, session: Session, commands: readonly Pasted
     env: {
       PATH: join(folder, 'bin'),
       HOME: folder,
-      VSF_SAFETY_URL: service.url,
-      VSF_SAFETY_STATE_DIR: service.stateDir,
+      VSF_SAFETY_URL: url,
+      VSF_SAFETY_STATE_DIR: stateDir,
     },
   });
   t.teardown(() => {

@@ -23,6 +23,8 @@ export interface Reply {
 }
 
 export interface ServiceOptions {
+  /** It must listen by then. Default 20 s. */
+  readonly startMs?: number;
   readonly stateDir?: string;
   readonly config?: string;
   readonly args?: readonly string[];
@@ -141,7 +143,7 @@ export async function startService(t: Test, options: ServiceOptions = {}): Promi
     child.kill('SIGKILL');
     await service.ended();
   });
-  const endMs = performance.now() + 20_000;
+  const endMs = performance.now() + (options.startMs ?? 20_000);
   for (;;) {
     const found = /listening at (https?:\/\/[^"\s]+)/i.exec(service.output.join(''));
     if (found?.[1]) {
