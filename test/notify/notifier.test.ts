@@ -90,6 +90,7 @@ t.test('createNotifier() posts what happened, signed, in order, over a kept conn
   }
   t.equal(got[1]?.headers['webhook-id'], got[2]?.headers['webhook-id'], 'the same notice again');
   t.equal(sockets.size, 1);
+  await until('the last answer', () => notifier.status()[0]?.pending === 0);
   t.match(notifier.status(), [{ target: 't0', ok: true, sent: 4, failed: 1, dropped: 0, pending: 0 }]);
 });
 
