@@ -95,7 +95,7 @@ t.test(
     );
     t.same(readdirSync(folder).sort(), [`${told.name}.json`, `${told.name}.md`]);
     const status = await vsfSafety(['status'], { env: { VSF_SAFETY_URL: service.url } });
-    t.match(status.out, /^ {2}Commissioned {2}accepted with warnings, 20\d\d-\S+ \S+ UTC by J\. Doe$/m);
+    t.match(status.out, /^ {2}Commissioned {2}accepted with warnings, 20\d\d-\S+ \S+ UTC by J\. Doe, SIMULATED$/m);
     const audit = await vsfSafety(['audit', '--state-dir', service.stateDir]);
     t.match(audit.out, /commission +done +token:\w+ \(operator\).*accepted-with-warnings, tested by J\. Doe/);
 

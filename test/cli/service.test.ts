@@ -57,8 +57,8 @@ t.test('a day with the service: status, drill, estop, reset and forget do what t
   const status = await cli('status');
   t.equal(status.code, 0, status.err);
   t.match(status.out, /^vsf-safety \d\S* at http:\/\/127\.0\.0\.1:\d+, up .* SIMULATED/);
-  t.match(status.out, /^ {2}Action {5}PROCEED$/m);
-  t.match(status.out, /^ {2}Interlock {2}clear$/m);
+  t.match(status.out, /^ {2}Action {8}PROCEED$/m);
+  t.match(status.out, /^ {2}Interlock {5}clear$/m);
   t.match(status.out, /^rig {2}interlock clear, a workload is live, profile default$/m);
   t.match(status.out, /^ {2}gpu 0000:01:00\.0 temperature {2}\d+\.\d °C {2}80 °C {5}85 °C {6}\d/m);
   t.match(status.out, /^ {2}memory +\d+\.\d % +max 85 %/m);
@@ -78,7 +78,7 @@ t.test('a day with the service: status, drill, estop, reset and forget do what t
   t.equal(workload.signalCode, 'SIGTERM');
   const again = await cli('estop', '--json', '--wait', '0');
   t.match(JSON.parse(again.out), { joined: true, report: {} });
-  t.match((await cli('status')).out, /^ {2}Action {5}ABORT\n.*\n {2}Interlock {2}tripped$/m);
+  t.match((await cli('status')).out, /^ {2}Action {8}ABORT\n.*\n {2}Interlock {5}tripped$/m);
 
   const reset = await cli('reset', '--reason', 'looked, all is well', '--acknowledge-unverified');
   t.match(reset, { code: 0, out: /Reset: trip \S+ is over/ }, reset.err);

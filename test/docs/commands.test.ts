@@ -76,6 +76,30 @@ const SCENES: Readonly<Record<string, Scene>> = {
       'node scripts/helm.mjs': { why: 'network' },
       'npm run openapi': BUILDS,
       'npm run api': BUILDS,
+      'FUZZ_RUNS=50 npm test -- test/http/fuzz.test.ts': BUILDS,
+      'npm run safety-case': BUILDS,
+      'npm run simulate -- --seeds 1000': BUILDS,
+      'npm run bench -- --quick': BUILDS,
+    },
+  },
+  'bench/README.md': {
+    exceptions: {
+      'npm run bench': BUILDS,
+      'npm run bench -- parse reaction': BUILDS,
+      'npm run bench -- --quick': BUILDS,
+      'npm run bench -- --write': BUILDS,
+      'node bench/parse.mjs': BUILDS,
+    },
+  },
+  'docs/simulation.md': {
+    exceptions: {
+      'npm run simulate -- --seeds 1000 --from 1': BUILDS,
+      'npm run simulate -- --seed 4711': BUILDS,
+      'npm run simulate -- --minutes 10': BUILDS,
+      'npm run simulate -- --nightly': BUILDS,
+      'npm run simulate -- --results FILE': BUILDS,
+      'npm run simulate -- --planted': BUILDS,
+      'npm run simulate -- --hunt 60': BUILDS,
     },
   },
   'README.md': {
