@@ -137,7 +137,7 @@ export const PLANTED = [
     name: 'a single second look, half-way to its deadline',
     story: 'a mad temperature of a source that renews every two seconds',
     file: 'src/monitor.ts',
-    search: 'for (const waitMs of [leftMs / 2, Math.max(leftMs / 2, leftMs - LAST_LOOK_MS)]) {',
+    search: 'for (const waitMs of new Set([leftMs / 2, Math.max(leftMs / 2, leftMs - LAST_LOOK_MS)])) {',
     replace: 'for (const waitMs of [leftMs / 2]) {',
   },
 ];

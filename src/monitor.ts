@@ -159,7 +159,8 @@ export class Monitor {
   lookAgain(nodes: readonly string[], deadlineMs: number): void {
     const { clock } = this.#parts;
     const leftMs = deadlineMs - clock.now().elapsedMs;
-    for (const waitMs of [leftMs / 2, Math.max(leftMs / 2, leftMs - LAST_LOOK_MS)]) {
+    // Near its deadline both are the same look.
+    for (const waitMs of new Set([leftMs / 2, Math.max(leftMs / 2, leftMs - LAST_LOOK_MS)])) {
       clock.after(waitMs, () => {
         if (this.#stopped.signal.aborted) return;
         const hot = this.#parts.sources().filter((source) => source.carriesHeat && nodes.includes(source.node));

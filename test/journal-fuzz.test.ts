@@ -92,19 +92,7 @@ t.test('readJournal() takes any bytes', async () => {
 
 /** A record with everything in it: trips of a node, a lease, ended ones, a cooldown, cards, blindness, a last trip. */
 function record(): DomainWorld {
-  const world = DomainWorld.running();
-  world.askLease({ id: 'ended' });
-  world.submit({ kind: 'release-asked', leaseId: 'ended', identity: 'local' });
-  world.stop();
-  world.cool();
-  world.stopReported(true);
-  world.run(10);
-  world.reset();
-  world.askLease({ maxDurationMs: 600_000 });
-  world.gpu().temperatureC = 82;
-  world.run(10);
-  Object.assign(world.gpu(), { temperatureC: null });
-  world.run(10);
+  const world = DomainWorld.lived({ maxDurationMs: 600_000 });
   const lease = [...world.durable].filter(([name]) => name.startsWith('lease/'));
   world.submit({ kind: 'stop-requested', nodes: [NODE], cause: 'manual', reason: 'x', by: 'ada' });
   for (const [name, value] of lease) world.durable.set(name, value);

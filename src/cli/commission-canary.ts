@@ -13,7 +13,7 @@ import type { Status } from '../http/status-view.ts';
 import { CANARY_MARKS } from '../run/canary-marks.ts';
 import { HttpService } from '../sdk/http-service.ts';
 import type { ServiceClient } from './client.ts';
-import { StepDraft } from './commission-step.ts';
+import { resetCommand, StepDraft } from './commission-step.ts';
 import { CommandFailed, type Io } from './io.ts';
 import { STOPPED_FOR_SAFETY } from './run-options.ts';
 import { runUnderLease } from './run-session.ts';
@@ -357,5 +357,3 @@ function isThere(pid: number): boolean {
 
 const msText = (ms: number | null): string =>
   ms === null ? 'never' : ms < 1_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
-
-export const resetCommand = (tripId: string): string => `vsf-safety reset --trip ${tripId} --reason "…"`;

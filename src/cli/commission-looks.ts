@@ -2,7 +2,7 @@
 // against what the cards say of themselves, and its rights in a cluster. Functions of what /status says.
 import type { NodeStatus, ReadingStatus, Status } from '../http/status-view.ts';
 import { VERSION } from '../version.ts';
-import { counted, StepDraft } from './commission-step.ts';
+import { counted, resetCommand, StepDraft } from './commission-step.ts';
 import { ageText, limitText, valueText } from './layout.ts';
 import { nameOf } from './node-table.ts';
 
@@ -32,10 +32,7 @@ export function serviceStep(status: Status, url: string, { ready, reasons }: Rea
   if (!ready) step.fail(`The service is not ready to protect: ${reasons.join('; ') || 'it does not say why'}`);
   if (interlock.state === 'tripped') {
     const id = interlock.tripId ?? '…';
-    step.fail(
-      `The interlock is tripped (trip ${id}): it must be reset first`,
-      `vsf-safety reset --trip ${id} --reason "…"`,
-    );
+    step.fail(`The interlock is tripped (trip ${id}): it must be reset first`, resetCommand(id));
   } else if (interlock.state === 'cooling') {
     step.warn('The interlock is cooling: nothing may start yet', 'wait until it is clear, and run this again');
   } else if (lastResult && lastResult.action !== 'PROCEED') {

@@ -1,5 +1,6 @@
 // What a commissioning test shows while it goes on: a line when a step begins, what is going on in one line that is
 // painted again (on a terminal), and its verdict with notes and tables.
+import { STEP_VERDICTS, verdictWords } from '../domain/commission.ts';
 import type { CommissionReport } from '../http/parts.ts';
 import type { StepReport } from './commission-step.ts';
 import type { Io } from './io.ts';
@@ -17,17 +18,10 @@ const STEP_COLOURS: Readonly<Record<StepReport['verdict'], Colour>> = {
   skipped: 'yellow',
   'not-applicable': 'dim',
 };
-const STEP_WORDS: Readonly<Record<StepReport['verdict'], string>> = {
-  pass: 'PASS',
-  warning: 'WARNING',
-  fail: 'FAIL',
-  skipped: 'SKIPPED',
-  'not-applicable': 'NOT APPLICABLE',
-};
-const VERDICTS: Readonly<Record<CommissionReport['verdict'], readonly [words: string, colour: Colour]>> = {
-  accepted: ['ACCEPTED', 'green'],
-  'accepted-with-warnings': ['ACCEPTED WITH WARNINGS', 'yellow'],
-  rejected: ['REJECTED', 'red'],
+const VERDICT_COLOURS: Readonly<Record<CommissionReport['verdict'], Colour>> = {
+  accepted: 'green',
+  'accepted-with-warnings': 'yellow',
+  rejected: 'red',
 };
 
 export class CommissionScreen {
@@ -64,7 +58,7 @@ export class CommissionScreen {
 
   result({ verdict, summary, notes, tables, tookSeconds }: StepReport): void {
     if (this.#hasLive) this.#io.stdout.write(`${CLEAR}${this.#heading}\n`);
-    const word = this.#paint(STEP_WORDS[verdict], STEP_COLOURS[verdict]);
+    const word = this.#paint(verdictWords(verdict).toUpperCase(), STEP_COLOURS[verdict]);
     const took = tookSeconds >= 1 ? ` (${ageText(tookSeconds)})` : '';
     writeLines(this.#io.stdout, [
       `${INDENT}${word}  ${printable(summary)}${took}`,
@@ -77,14 +71,12 @@ export class CommissionScreen {
   }
 
   end({ name, verdict, operator, by, steps, simulated }: CommissionReport, folder: string | undefined): void {
-    const [words, colour] = VERDICTS[verdict];
+    const words = verdictWords(verdict).toUpperCase();
     const count = (wanted: StepReport['verdict']): number => steps.filter((step) => step.verdict === wanted).length;
-    const told = (['pass', 'warning', 'fail', 'skipped', 'not-applicable'] as const)
-      .filter((one) => count(one) > 0)
-      .map((one) => `${count(one)} ${STEP_WORDS[one].toLowerCase()}`);
+    const told = STEP_VERDICTS.filter((one) => count(one) > 0).map((one) => `${count(one)} ${verdictWords(one)}`);
     writeLines(this.#io.stdout, [
       '',
-      `${this.#paint(words, colour)}  ${told.join(', ')}; tested by ${printable(operator)} (${printable(by)})${simulated ? '; SIMULATED' : ''}`,
+      `${this.#paint(words, VERDICT_COLOURS[verdict])}  ${told.join(', ')}; tested by ${printable(operator)} (${printable(by)})${simulated ? '; SIMULATED' : ''}`,
       `The service keeps the report as ${name}.json and .md, in the folder "commission" of its state folder.`,
       ...(folder === undefined ? [] : [`A copy is in ${printable(folder)}.`]),
     ]);

@@ -19,6 +19,8 @@ export const STEP_TITLES: Readonly<Record<CommissionStep, string>> = {
   canary: 'Live stop of a canary',
 };
 
+export const resetCommand = (tripId: string): string => `vsf-safety reset --trip ${tripId} --reason "…"`;
+
 const LEVELS = ['fail', 'warning', 'note'] as const;
 /** Of one kind; what is more is counted. */
 const MOST_ALIKE = 20;

@@ -176,26 +176,23 @@ export class CommissionWatch {
     const all = (this.#status?.sources ?? []).flatMap(({ node, source, witnesses = [] }) =>
       witnesses.map((witness) => ({ node, source, ...witness })),
     );
+    const nameOfWitness = ({ node, source, name, gpu }: (typeof all)[number]): string =>
+      `${name}${gpu === undefined ? '' : ` of GPU ${gpu}`} of ${source} on ${node}`;
     const counting = all.filter(({ counts }) => counts);
     // It may have moved just before the first look, and a look takes its time.
     const isMoving = ({ changedAgeSeconds }: (typeof all)[number]): boolean =>
       changedAgeSeconds !== null && changedAgeSeconds < Math.max(tookSeconds, 1);
     step.each(
       counting.filter((witness) => !isMoving(witness)),
-      ({ node, source, name, gpu, changedAgeSeconds }) => {
+      (witness) => {
+        const { changedAgeSeconds } = witness;
         const since = changedAgeSeconds === null ? 'since the service started' : `for ${ageText(changedAgeSeconds)}`;
-        step.warn(
-          `${name}${gpu === undefined ? '' : ` of GPU ${gpu}`} of ${source} on ${node} has not advanced ${since}`,
-        );
+        step.warn(`${nameOfWitness(witness)} has not advanced ${since}`);
       },
       'warning',
     );
     const silent = all.filter(({ counts }) => !counts);
-    step.each(silent, ({ node, source, name, gpu }) =>
-      step.note(
-        `${name}${gpu === undefined ? '' : ` of GPU ${gpu}`} of ${source} on ${node} stands still or at 0 and vouches for nothing`,
-      ),
-    );
+    step.each(silent, (witness) => step.note(`${nameOfWitness(witness)} stands still or at 0 and vouches for nothing`));
     step.figure('witnesses', all.length);
     step.figure('witnessesThatAdvance', counting.filter(isMoving).length);
     return all.length === 0

@@ -11,10 +11,17 @@ import type { DrillAnswerSchema, Told } from '../http/schemas.ts';
 import type { Status } from '../http/status-view.ts';
 import { VERSION } from '../version.ts';
 import { CLIENT_HELP, CLIENT_OPTIONS, ServiceClient } from './client.ts';
-import { othersOf, resetCommand, stopCanary } from './commission-canary.ts';
+import { othersOf, stopCanary } from './commission-canary.ts';
 import { clusterStep, inventoryStep, limitsStep, type Readiness, serviceStep } from './commission-looks.ts';
 import { CommissionScreen } from './commission-screen.ts';
-import { type CommissionInput, counted, STEP_TITLES, StepDraft, type StepReport } from './commission-step.ts';
+import {
+  type CommissionInput,
+  counted,
+  resetCommand,
+  STEP_TITLES,
+  StepDraft,
+  type StepReport,
+} from './commission-step.ts';
 import { CommissionWatch } from './commission-watch.ts';
 import { type Command, CommandFailed, EXIT, type Io, readArguments, readSeconds } from './io.ts';
 import { printable, writeJson, writeLines } from './layout.ts';

@@ -1,5 +1,6 @@
 // `vsf-safety status`: how things stand, for a person: what is to be done and why, every reading against its limits, and
 // whatever keeps the service from protecting.
+import { verdictWords } from '../domain/commission.ts';
 import type { Status } from '../http/status-view.ts';
 import { CLIENT_HELP, CLIENT_OPTIONS, ServiceClient } from './client.ts';
 import { type Command, CommandFailed, EXIT, readArguments } from './io.ts';
@@ -186,7 +187,7 @@ function headLines(
 function commissionCell(commission: Status['commission']): Cell {
   if (commission === null) return 'never; "vsf-safety commission" tests this installation';
   const { at, verdict, operator, isCurrent, outdated, simulated } = commission;
-  const text = `${verdict.replaceAll('-', ' ')}, ${at.slice(0, 16).replace('T', ' ')} UTC by ${operator}${simulated ? ', SIMULATED' : ''}`;
+  const text = `${verdictWords(verdict)}, ${at.slice(0, 16).replace('T', ' ')} UTC by ${operator}${simulated ? ', SIMULATED' : ''}`;
   if (!isCurrent) return { text: `OUTDATED: ${outdated.join('; ')} (${text})`, colour: 'yellow' };
   return verdict === 'rejected' ? { text, colour: 'red' } : text;
 }

@@ -22,6 +22,9 @@ export type StepVerdict = (typeof STEP_VERDICTS)[number];
 export const COMMISSION_VERDICTS = ['accepted', 'accepted-with-warnings', 'rejected'] as const;
 export type CommissionVerdict = (typeof COMMISSION_VERDICTS)[number];
 
+/** As people read it. */
+export const verdictWords = (verdict: StepVerdict | CommissionVerdict): string => verdict.replaceAll('-', ' ');
+
 /** One failure rejects; a warning, and what was left out, is said with the acceptance. */
 export function commissionVerdict(steps: readonly { readonly verdict: StepVerdict }[]): CommissionVerdict {
   if (steps.some(({ verdict }) => verdict === 'fail')) return 'rejected';

@@ -1,13 +1,9 @@
 // A commissioning report in words, as Markdown: what lies beside its JSON in the state folder.
+import { verdictWords } from '../domain/commission.ts';
 import type { CommissionReport } from './parts.ts';
 
 type Step = CommissionReport['steps'][number];
 
-const VERDICTS: Readonly<Record<CommissionReport['verdict'], string>> = {
-  accepted: 'ACCEPTED',
-  'accepted-with-warnings': 'ACCEPTED WITH WARNINGS',
-  rejected: 'REJECTED',
-};
 const MOST_NODES_NAMED = 10;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
 const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]+/g;
@@ -16,10 +12,11 @@ const MARKUP = /[\\`*_|<>[\]]/g;
 export function commissionText(report: CommissionReport): string {
   const { at, by, operator, host, version, clientVersion, instance, simulated, profile, constraintsDigest } = report;
   const { nodes, nodesTotal, gpus, startedAt, finishedAt, verdict, steps } = report;
+  const words = verdictWords(verdict).toUpperCase();
   const named = nodes.slice(0, MOST_NODES_NAMED);
   const more = nodesTotal > named.length ? ` and ${nodesTotal - named.length} more` : '';
   const facts = [
-    ['Verdict', VERDICTS[verdict]],
+    ['Verdict', words],
     ['Handed in', `${at} by ${by}`],
     ['Tested by', `${operator}, on ${host}, from ${startedAt} to ${finishedAt}`],
     ['Service', `vsf-safety ${version}, instance ${instance}; tested by vsf-safety ${clientVersion}`],
@@ -29,7 +26,7 @@ export function commissionText(report: CommissionReport): string {
     [`GPUs (${gpus.length})`, gpus.length === 0 ? 'none' : 'see below'],
   ];
   return `${[
-    `# Commissioning: ${VERDICTS[verdict]}${simulated ? ' (SIMULATED)' : ''}`,
+    `# Commissioning: ${words}${simulated ? ' (SIMULATED)' : ''}`,
     '',
     ...table(['', ''], facts),
     '',

@@ -10,19 +10,7 @@ const problemsOf = (key: string, value: unknown): readonly string[] =>
 
 /** A world that has left every kind of record behind. */
 function lived(): DomainWorld {
-  const world = DomainWorld.running();
-  world.askLease({ id: 'ended' });
-  world.submit({ kind: 'release-asked', leaseId: 'ended', identity: 'local' });
-  world.stop();
-  world.cool();
-  world.stopReported(true);
-  world.run(10);
-  world.reset();
-  world.askLease({ maxDurationMs: 600_000, constraints: worldSettings().defaults.constraints });
-  world.gpu().temperatureC = 82;
-  world.run(10);
-  Object.assign(world.gpu(), { temperatureC: null });
-  world.run(10);
+  const world = DomainWorld.lived({ maxDurationMs: 600_000, constraints: worldSettings().defaults.constraints });
   world.submit({ kind: 'stop-requested', nodes: [NODE], cause: 'manual', reason: 'x', by: 'ada' });
   world.durable.set(`lease/${LEASE_ID}`, leaseRecord());
   return world;

@@ -2,6 +2,7 @@
 // takes the next, lets everything that follows from it run (promises alone: nothing here waits for the real world), and
 // only then moves on. A process's clock may stand still (suspend), its event loop may (stall), its wall clock may jump.
 import type { Clock, Now } from '../../src/clock.ts';
+import { sleepBy } from '../support/manual-clock.ts';
 
 interface Entry {
   readonly atMs: number;
@@ -126,16 +127,7 @@ export class ProcessClock implements Clock {
   }
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      if (signal?.aborted) return resolve();
-      const finish = (): void => {
-        cancel();
-        signal?.removeEventListener('abort', finish);
-        resolve();
-      };
-      const cancel = this.after(ms, finish);
-      signal?.addEventListener('abort', finish);
-    });
+    return sleepBy(this, ms, signal);
   }
 
   after(ms: number, fire: () => void): () => void {

@@ -139,6 +139,24 @@ export class DomainWorld {
     return world;
   }
 
+  /** One that has a lease that ended, a trip that was reset, a live lease as asked for, a cooldown and a blind node behind it. */
+  static lived(lease: Partial<LeaseRequest>): DomainWorld {
+    const world = DomainWorld.running();
+    world.askLease({ id: 'ended' });
+    world.submit({ kind: 'release-asked', leaseId: 'ended', identity: 'local' });
+    world.stop();
+    world.cool();
+    world.stopReported(true);
+    world.run(10);
+    world.reset();
+    world.askLease(lease);
+    world.gpu().temperatureC = 82;
+    world.run(10);
+    Object.assign(world.gpu(), { temperatureC: null });
+    world.run(10);
+    return world;
+  }
+
   /** What the actuators see: by default one that is ready and sees nothing. */
   inventory(workloads: readonly LiveWorkload[] = [], seesPods = false, isAvailable = true): void {
     const actuators = [{ name: 'local-processes', available: isAvailable, detail: isAvailable ? '' : 'no permission' }];

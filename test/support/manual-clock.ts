@@ -7,6 +7,20 @@ interface Timer {
   readonly fire: () => void;
 }
 
+/** Sleeping, for a clock that has timers. */
+export function sleepBy(clock: Pick<Clock, 'after'>, ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
+    const finish = (): void => {
+      cancel();
+      signal?.removeEventListener('abort', finish);
+      resolve();
+    };
+    const cancel = clock.after(ms, finish);
+    signal?.addEventListener('abort', finish);
+  });
+}
+
 export class ManualClock implements Clock {
   #elapsedMs: number;
   #wallMs: number;
@@ -23,16 +37,7 @@ export class ManualClock implements Clock {
   }
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      if (signal?.aborted) return resolve();
-      const finish = (): void => {
-        cancel();
-        signal?.removeEventListener('abort', finish);
-        resolve();
-      };
-      const cancel = this.after(ms, finish);
-      signal?.addEventListener('abort', finish);
-    });
+    return sleepBy(this, ms, signal);
   }
 
   after(ms: number, fire: () => void): () => void {
