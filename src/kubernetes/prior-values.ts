@@ -51,6 +51,8 @@ export interface PriorDisk {
 const WRITE_TIMEOUT_MS = 3_000;
 /** Of stops that are over: their ConfigMaps hold some 9,000, and a lapse a day leaves one for each controller. */
 const MOST_OF_PAST_STOPS = 2_000;
+/** Trips that are remembered as taken over: their stops are at work for seconds more at most. */
+const MOST_TAKEN_OVER = 1_000;
 /** Between tries while the cluster does not take it. */
 const RETRY_MS = [250, 500, 1_000, 2_000] as const;
 
@@ -69,6 +71,7 @@ export function createPriorValues(parts: {
   const map = new SplitMap({ ...parts, name: RESTORE_MAP });
   const kept = new Map<string, KeptPrior>();
   const unwritten = new Map<string, KeptPrior>();
+  const takenOver = new Map<string, { readonly by: string; readonly formerly: readonly string[] }>();
   const closing = new AbortController();
   let waiting: ((isDurable: boolean) => void)[] = [];
   let isWriting = false;
@@ -112,6 +115,16 @@ export function createPriorValues(parts: {
     isWriting = false;
   }
 
+  /** A stop that was taken over may be in the midst of a controller still, which it names by the trip that is gone. */
+  function underItsTrip(prior: PriorValue): PriorValue & Pick<KeptPrior, 'formerly'> {
+    let [now, formerly]: [string, readonly string[]] = [prior.orderId, []];
+    for (let over = takenOver.get(now); over; over = takenOver.get(now)) {
+      now = over.by;
+      formerly = [...formerly, ...over.formerly];
+    }
+    return formerly.length === 0 ? prior : { ...prior, orderId: now, formerly };
+  }
+
   /** In memory at once, on the disk in a moment, in the cluster as soon as it takes it; resolves as `disk` does. */
   function keep(next: KeptPrior): Promise<boolean> {
     kept.set(next.uid, next);
@@ -130,13 +143,15 @@ export function createPriorValues(parts: {
 
   return {
     handOver(from, to) {
+      for (const orderId of from) takenOver.set(orderId, { by: to, formerly: from });
+      for (const orderId of [...takenOver.keys()].slice(0, -MOST_TAKEN_OVER)) takenOver.delete(orderId);
       for (const prior of kept.values()) {
         if (from.includes(prior.orderId))
           void keep({ ...prior, orderId: to, formerly: [...(prior.formerly ?? []), ...from] });
       }
     },
     record(prior) {
-      const next: KeptPrior = { ...prior, epoch: epoch(), recordedWallMs: clock.now().wallMs };
+      const next: KeptPrior = { ...underItsTrip(prior), epoch: epoch(), recordedWallMs: clock.now().wallMs };
       const before = kept.get(prior.uid);
       const now = after(before, next);
       if (now === before && !unwritten.has(prior.uid)) return Promise.resolve(true);

@@ -206,10 +206,11 @@ t.test(
     );
     const reset = await service.operate('/estop/reset', { tripId, reason: 'toast' });
     t.equal(reset.status, 200);
-    const kept = await rig.configMap('vsf-estop-restore');
-    t.ok(
-      Object.values(kept).every((text) => JSON.parse(text).orderId === tripId),
-      'by whichever process restores',
+    const orderIds = async (): Promise<string[]> =>
+      Object.values(await rig.configMap('vsf-estop-restore')).map((text) => JSON.parse(text).orderId);
+    // By whichever process restores.
+    await rig.until('the cluster has them under the wider trip', 10_000, async () =>
+      (await orderIds()).every((orderId) => orderId === tripId),
     );
     const { body } = await service.operate('/estop/restore', { tripId, dryRun: true });
     t.match(

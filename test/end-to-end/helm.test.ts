@@ -193,6 +193,13 @@ t.test('the chart in a cluster', { skip: lacksControlPlane || lacksHelm, timeout
       60_000,
     );
     await end(next);
+    // Whichever asks first leads, and here it is to be the one that has never led.
+    await other.until(
+      'it leads',
+      () => other.get('/status'),
+      ({ body }) => body.leadership.leader,
+      30_000,
+    );
     next = await serve(next.stateDir);
     address.point([next, other]);
     await untilRenewed(other, 'two replicas, the first');

@@ -519,6 +519,11 @@ t.test('PriorValues', async (t) => {
     await clock.advance(0);
     t.match(kept('d1'), { orderId: 'all', epoch: 0, fields: [{ prior: 10 }] });
     t.match(kept('d2'), { orderId: 'lapse-1' });
+    // The stop that was taken over was in the midst of a controller.
+    await one.latch.recordPrior(deployment('node', 7, 'd3'));
+    t.match(one.latch.priorOf('d3'), { orderId: 'all', formerly: ['node'], fields: [{ prior: 7 }] });
+    await clock.advance(0);
+    t.match(kept('d3'), { orderId: 'all', fields: [{ prior: 7 }] });
 
     // A process that remembers it as it was reads it as it is.
     const other = replica({ api: store.api, clock, trips: [tripOf('node')] });

@@ -86,6 +86,11 @@ export class RealService {
       ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
       signal: AbortSignal.timeout(withinMs),
       redirect: 'error',
+    }).catch((error: unknown) => {
+      const { message, cause } = error as Error;
+      const how = this.child.exitCode ?? this.child.signalCode;
+      const ended = how === null ? '' : ` (the service has ended: ${how})\n${this.output.join('')}`;
+      throw new Error(`${method} ${this.url}${path}: ${message}: ${String(cause)}${ended}`, { cause: error });
     });
     const text = await response.text();
     const isJson = response.headers.get('content-type')?.includes('json') ?? false;
@@ -116,7 +121,7 @@ export class RealService {
       const reply = await ask();
       if (isGood(reply)) return reply;
       if (performance.now() > endMs)
-        throw new Error(`${what} did not come about: ${JSON.stringify(reply.body)}\n${this.output.join('')}`);
+        throw new Error(`${what} did not come about: ${JSON.stringify(reply.body).slice(0, 20_000)}\n${this.output.join('')}`);
       await new Promise((done) => setTimeout(done, 50));
     }
   }
