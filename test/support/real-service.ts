@@ -121,7 +121,9 @@ export class RealService {
       const reply = await ask();
       if (isGood(reply)) return reply;
       if (performance.now() > endMs)
-        throw new Error(`${what} did not come about: ${JSON.stringify(reply.body).slice(0, 20_000)}\n${this.output.join('')}`);
+        throw new Error(
+          `${what} did not come about: ${JSON.stringify(reply.body).slice(0, 20_000)}\n${this.output.join('')}`,
+        );
       await new Promise((done) => setTimeout(done, 50));
     }
   }
