@@ -1,7 +1,7 @@
 // Runs compiled test files, each in a process of its own, and ends with a plain line "N passed, N failed".
 // The tests are tap's; its own runner is not used, since its loaders cost every file two seconds of CPU, and there are
-// two hundred. Two lanes take the slow files, which start services and control planes and mostly wait; what CPU they
-// leave, a third one with the lowest priority spends on the quick ones. Three slow ones at a time missed their times.
+// two hundred. Two lanes run what starts services and control planes and mostly waits; three of these at a time missed
+// their times. What CPU they leave, a third lane of low priority spends on files that wait for nothing real.
 import { spawn } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
@@ -13,10 +13,13 @@ const FILE_TIMEOUT_MS = 900_000;
 /** Most output that is kept of one file. */
 const MOST_BYTES = 64 * 2 ** 20;
 const SLOW = /\/(end-to-end|clients|dashboard|kubernetes)\//;
+/** On simulated time, or none at all: they may take as long as they are let. */
+const PATIENT = /\/(domain|simulation)\/|-fuzz\./;
 
 const files = process.argv.slice(2);
 const slow = files.filter((file) => SLOW.test(file));
-const quick = files.filter((file) => !SLOW.test(file));
+const patient = files.filter((file) => PATIENT.test(file));
+const quick = files.filter((file) => !SLOW.test(file) && !PATIENT.test(file));
 await mkdir('.tap', { recursive: true });
 const report = createWriteStream(REPORT);
 const totals = { passed: 0, failed: 0, skipped: 0 };
@@ -88,11 +91,11 @@ async function lane(priority, next) {
 }
 
 const { PRIORITY_NORMAL, PRIORITY_LOW } = constants.priority;
-const eitherOf = (first, second) => () => first.shift() ?? second.shift();
 await Promise.all([
-  lane(PRIORITY_NORMAL, eitherOf(slow, quick)),
-  lane(PRIORITY_NORMAL, eitherOf(slow, quick)),
-  lane(PRIORITY_LOW, () => quick.shift()),
+  // One from each end, so that two slow ones seldom meet.
+  lane(PRIORITY_NORMAL, () => slow.shift() ?? quick.shift() ?? patient.shift()),
+  lane(PRIORITY_NORMAL, () => quick.shift() ?? slow.shift() ?? patient.shift()),
+  lane(PRIORITY_LOW, () => patient.shift()),
 ]);
 await new Promise((resolve) => report.end(resolve));
 console.log('');

@@ -11,6 +11,7 @@ import { type Exposition, expositionFormat, parseExposition } from './exposition
 import { excerptOf, type HttpAnswer, type HttpGet } from './http-get.ts';
 import { joined } from './joined.ts';
 import type { Scrape, SeriesAnswer } from './scrape.ts';
+import { SeriesMemory } from './series-memory.ts';
 import type { SeriesReader } from './series-reader.ts';
 import { shownAddress } from './shown-address.ts';
 import type { Source } from './source.ts';
@@ -85,6 +86,7 @@ class Exporter implements Source {
   readonly #clock: Clock;
   readonly #wanted: ReadonlySet<string>;
   readonly #collectors: CollectorChoice;
+  readonly #memory = new SeriesMemory();
   #carriesHeat = true;
   /** Names of the last answer that was believed, and those of one that had none of them. */
   #names: ReadonlySet<string> = new Set();
@@ -179,6 +181,7 @@ class Exporter implements Source {
       format: format.format,
       wanted: this.#wanted,
       isComplete: hasDeclaredEnd,
+      memory: this.#memory,
     });
     if (exposition.cutOff !== null) return { cause: 'bad-body', detail: `its answer is cut: ${exposition.cutOff}` };
     if (exposition.sampleCount === 0 && exposition.rejectedCount === 0) {

@@ -25,6 +25,8 @@ const BLANK = 0x20;
 const QUOTE = 0x22;
 const HASH = 0x23;
 const COMMA = 0x2c;
+const POINT = 0x2e;
+const ZERO = 0x30;
 const EQUALS = 0x3d;
 const BACKSLASH = 0x5c;
 const OPENING = 0x7b;
@@ -37,7 +39,7 @@ for (const character of '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqr
 /** Whether a character may stand in a bare metric name, `[a-zA-Z0-9_:]`; past the end there is none. */
 export const isNameCharacter = (code: number | undefined): boolean => NAME_CHARACTER[code ?? 0] === 1;
 
-const isDigit = (code: number): boolean => code >= 0x30 && code <= 0x39;
+const isDigit = (code: number): boolean => code >= ZERO && code <= 0x39;
 const isBlank = (code: number): boolean => code === BLANK || code === TAB;
 
 /** Reads lines one after the other; of a line that is no sample it tells why, and what could be read of it. */
@@ -46,6 +48,8 @@ export class LineReader {
   name = '';
   /** Why the line is no sample; `''` if it is one. */
   fault = '';
+  /** The line to after its closing brace; `''` of one without braces, or that was not read so far. */
+  head = '';
   readonly #format: ExpositionFormat;
   #line = '';
   #at = 0;
@@ -74,19 +78,32 @@ export class LineReader {
     this.#at = 0;
     this.#hasEscapes = line.includes('\\');
     this.name = '';
+    this.head = '';
     this.#clearLabels();
     this.#hasAllLabels = false;
     this.fault = this.#readName() || this.#readLabels();
     if (this.fault !== '') return null;
 
     this.#hasAllLabels = true;
+    this.head = line.charCodeAt(this.#at - 1) === CLOSING ? line.slice(0, this.#at) : '';
+    return this.#readNumbers(this.name, this.#labels);
+  }
+
+  /** Reads what follows `name` and `labels`, which are known. Of a line that is no sample it tells nothing. */
+  readAfter(rest: string, name: string, labels: Labels): Sample | null {
+    this.#line = rest;
+    this.#at = 0;
+    return this.#readNumbers(name, labels);
+  }
+
+  #readNumbers(name: string, labels: Labels): Sample | null {
     const valueWord = this.#nextWord();
     const value = numberOf(valueWord);
     const stamp = this.#readStamp();
     if (valueWord === '') this.fault = 'no value';
     else if (value === null) this.fault = `"${short(valueWord)}" is no number`;
     else if (stamp === undefined) this.fault = 'what follows the value is no stamp';
-    else return { name: this.name, labels: this.#labels, value, timestampMs: stamp };
+    else return { name, labels, value, timestampMs: stamp };
     return null;
   }
 
@@ -233,6 +250,27 @@ export class LineReader {
   #here(): string {
     return this.#at < this.#line.length ? `"${this.#line.charAt(this.#at)}"` : 'the end';
   }
+}
+
+/** Digits whose number, and whose power of ten, a double holds exactly: their quotient is what Number() gives. */
+const MOST_EXACT_DIGITS = 15;
+const POWERS_OF_TEN = Array.from({ length: MOST_EXACT_DIGITS + 1 }, (_, digits) => 10 ** digits);
+
+/** Digits with a point among them or without, as most values are; `null` for all else. A tenth of a pattern's time. */
+export function plainNumber(bytes: Uint8Array, start: number, end: number): number | null {
+  if (end - start > MOST_EXACT_DIGITS) return null;
+  let digits = 0;
+  let decimals = -1;
+  for (let i = start; i < end; i += 1) {
+    const code = bytes[i] ?? 0;
+    if (isDigit(code)) {
+      digits = digits * 10 + (code - ZERO);
+      if (decimals >= 0) decimals += 1;
+    } else if (code === POINT && decimals === -1) decimals = 0;
+    else return null;
+  }
+  const hasDigits = end - start > (decimals === -1 ? 0 : 1);
+  return hasDigits ? digits / (POWERS_OF_TEN[Math.max(0, decimals)] ?? Number.NaN) : null;
 }
 
 /** A value as exporters write it; `null` for any other text. NaN and infinities are values, and say "unknown". */

@@ -8,9 +8,10 @@
 // Lines are exposition-line.ts. TYPE, HELP and UNIT are not read: the series know what they read, by whole sample names,
 // so that `x_created`, a time, is never taken for `x`. The worse of two lines for one series is the domain's to pick.
 import { isAscii, isUtf8 } from 'node:buffer';
-import { type ExpositionFormat, isNameCharacter, LineReader } from './exposition-line.ts';
+import { type ExpositionFormat, isNameCharacter, LineReader, plainNumber } from './exposition-line.ts';
 import { printable } from './nvidia-smi-card.ts';
 import type { Labels, RejectedLine, Sample } from './scrape.ts';
+import type { SeriesMemory } from './series-memory.ts';
 
 export type { ExpositionFormat };
 
@@ -32,6 +33,8 @@ export interface ExpositionOptions {
   readonly wanted: ReadonlySet<string> | null;
   /** All of its declared length arrived, or its last chunk did. Else a last line without newline is half a line. */
   readonly isComplete: boolean;
+  /** Of the same target, read with the same names wanted; left out, each line is read whole. */
+  readonly memory?: SeriesMemory;
 }
 
 const MOST_REJECTED = 50;
@@ -75,7 +78,10 @@ class BodyReader {
   /** Whether a last line without newline counts. In OpenMetrics only `# EOF` may end so. */
   readonly #trustsLastLine: boolean;
   readonly #line: LineReader;
+  readonly #memory: SeriesMemory | undefined;
   readonly #samples = new Map<string, Sample[]>();
+  /** Those of the name that came last. */
+  #latest: Sample[] = [];
   readonly #rejected: RejectedLine[] = [];
   #rejectedCount = 0;
   #sampleCount = 0;
@@ -84,7 +90,7 @@ class BodyReader {
   #name = '';
   #isWanted: boolean;
 
-  constructor(body: Buffer, { format, wanted, isComplete }: ExpositionOptions) {
+  constructor(body: Buffer, { format, wanted, isComplete, memory }: ExpositionOptions) {
     this.#body = body;
     this.#text = body.toString('latin1');
     this.#isAscii = isAscii(body);
@@ -93,10 +99,12 @@ class BodyReader {
     this.#isWanted = wanted === null;
     this.#trustsLastLine = isComplete && format === 'text';
     this.#line = new LineReader(format);
+    this.#memory = memory;
   }
 
   read(): Exposition {
     const cutOff = this.#readLines();
+    this.#memory?.endOfBody();
     return {
       samples: this.#samples,
       rejected: this.#rejected,
@@ -148,7 +156,8 @@ class BodyReader {
     const text = this.#text;
     const bytes = this.#body;
     let nameEnd = start + this.#name.length;
-    if (!text.startsWith(this.#name, start) || isNameCharacter(bytes[nameEnd])) {
+    // Not by startsWith(), which compares a character at a time and takes five times as long.
+    if (text.slice(start, nameEnd) !== this.#name || isNameCharacter(bytes[nameEnd])) {
       nameEnd = start;
       while (isNameCharacter(bytes[nameEnd])) nameEnd += 1;
       this.#name = text.slice(start, nameEnd);
@@ -169,6 +178,8 @@ class BodyReader {
       this.#reject(start, end, { name, labels: null, reason: `longer than ${LONGEST_LINE} bytes` });
       return;
     }
+    const mayBeKnown = this.#memory !== undefined && this.#isAsciiLine(start, end);
+    if (mayBeKnown && !isCut && this.#readKnown(start, end)) return;
     // A copy: parts of the line that live on must not keep the whole body in memory.
     const text = this.#body.toString(this.#isAscii ? 'latin1' : 'utf8', start, end);
     const line = this.#line;
@@ -176,19 +187,45 @@ class BodyReader {
     const { name } = line;
     if (isQuoted && this.#wanted !== null && !this.#wanted.has(name)) return;
     const isBroken = !this.#isAscii && text.includes(REPLACEMENT) && !isUtf8(this.#body.subarray(start, end));
-    if (sample !== null && !isCut && !isBroken) this.#add(sample);
-    else {
+    if (sample !== null && !isCut && !isBroken) {
+      this.#add(sample);
+      if (mayBeKnown && line.head !== '') this.#memory?.learn({ head: line.head, name, labels: sample.labels });
+    } else {
       const labels = isBroken ? withoutBroken(line.labels) : line.labels;
       const reason = isCut ? 'the body ends inside this line' : isBroken ? 'not UTF-8' : line.fault;
       this.#reject(start, end, { name, labels, reason });
     }
   }
 
+  #isAsciiLine(start: number, end: number): boolean {
+    return this.#isAscii || isAscii(this.#body.subarray(start, end));
+  }
+
+  /** Whether the line is of a series that the body before had; then it is read. */
+  #readKnown(start: number, end: number): boolean {
+    const known = this.#memory?.recall(this.#text, start);
+    if (!known) return false;
+    const { name, labels } = known;
+    const numbersStart = start + known.head.length;
+    let valueStart = numbersStart;
+    while (isBlank(this.#body[valueStart])) valueStart += 1;
+    const value = plainNumber(this.#body, valueStart, end);
+    const sample: Sample | null =
+      value === null
+        ? this.#line.readAfter(this.#text.slice(numbersStart, end), name, labels)
+        : { name, labels, value, timestampMs: null };
+    if (sample !== null) this.#add(sample);
+    return sample !== null;
+  }
+
   #add(sample: Sample): void {
     this.#sampleCount += 1;
-    const samples = this.#samples.get(sample.name);
-    if (samples) samples.push(sample);
-    else this.#samples.set(sample.name, [sample]);
+    const { name } = sample;
+    if (this.#latest[0]?.name !== name) {
+      this.#latest = this.#samples.get(name) ?? [];
+      this.#samples.set(name, this.#latest);
+    }
+    this.#latest.push(sample);
   }
 
   #reject(start: number, end: number, what: Pick<RejectedLine, 'name' | 'labels' | 'reason'>): void {

@@ -2,7 +2,8 @@
 import * as fc from 'fast-check';
 import t from 'tap';
 import { type Exposition, type ExpositionFormat, parseExposition } from '../../src/sources/exposition.ts';
-import { fuzz } from '../support/fuzz.ts';
+import { SeriesMemory } from '../../src/sources/series-memory.ts';
+import { fuzz, garbled as garbledBytes } from '../support/fuzz.ts';
 
 const FORMATS: readonly ExpositionFormat[] = ['text', 'openmetrics'];
 const format = fc.constantFrom(...FORMATS);
@@ -128,6 +129,32 @@ t.test('parseExposition() of a body that broke off gives no number that the whol
         asSet(seriesRead(exposition)).every((one) => due.has(one)) &&
         (exposition.cutOff === null) === (isWhole || isEnded)
       );
+    }),
+    fuzz(800),
+  );
+});
+
+t.test('parseExposition() reads the same with a memory of the bodies before as without', async () => {
+  const everything = ({ samples, ...rest }: Exposition): string =>
+    JSON.stringify([...samples], (_, value) => (typeof value === 'number' ? numbersOf(value, null) : value)) +
+    JSON.stringify(rest);
+  // Of few series, so that they come again: moved, gone, broken, in another order.
+  const bodies = fc.tuple(fc.array(sample, { minLength: 1, maxLength: 8 }), format).chain(([pool, format]) => {
+    const again = fc.tuple(fc.constantFrom(...pool), sample).map(([{ name, labels }, { value, timestampMs }]) => {
+      return { name, labels, value, timestampMs };
+    });
+    const body = fc.array(again, { maxLength: 12 }).map((samples) => render(samples, format));
+    const text = fc.array(fc.oneof({ weight: 3, arbitrary: body }, garbledBytes(body)), { minLength: 2, maxLength: 6 });
+    return fc.tuple(text, fc.constant(format), fc.constant(pool.map(({ name }) => name)), fc.boolean());
+  });
+  fc.assert(
+    fc.property(bodies, fc.boolean(), ([texts, format, names, isAll], isComplete) => {
+      const options = { format, isComplete, wanted: isAll ? null : new Set(names.slice(1)) };
+      const memory = new SeriesMemory();
+      for (const body of texts) {
+        const [found, due] = [parseExposition(body, { ...options, memory }), parseExposition(body, options)];
+        if (everything(found) !== everything(due)) throw new Error(`${everything(found)}\n${everything(due)}`);
+      }
     }),
     fuzz(800),
   );
