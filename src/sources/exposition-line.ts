@@ -42,6 +42,13 @@ export const isNameCharacter = (code: number | undefined): boolean => NAME_CHARA
 const isDigit = (code: number): boolean => code >= ZERO && code <= 0x39;
 const isBlank = (code: number): boolean => code === BLANK || code === TAB;
 
+/** Inherits nothing, like Object.create(null), and is read and filled as fast as any other object. */
+class OwnLabels {
+  [key: string]: string;
+}
+Object.setPrototypeOf(OwnLabels.prototype, null);
+Reflect.deleteProperty(OwnLabels.prototype, 'constructor');
+
 /** Reads lines one after the other; of a line that is no sample it tells why, and what could be read of it. */
 export class LineReader {
   /** `''` where the line does not tell it. Quoted names may be any text. */
@@ -55,7 +62,7 @@ export class LineReader {
   #at = 0;
   #hasEscapes = false;
   #text = '';
-  #labels: Record<string, string> = Object.create(null);
+  #labels = new OwnLabels();
   #labelCount = 0;
   readonly #usualKeys: string[] = [];
   #hasAllLabels = false;
@@ -170,7 +177,7 @@ export class LineReader {
   }
 
   #clearLabels(): void {
-    this.#labels = Object.create(null);
+    this.#labels = new OwnLabels();
     this.#labelCount = 0;
   }
 

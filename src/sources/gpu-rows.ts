@@ -27,12 +27,12 @@ export interface GpuRow {
   /** As it stands in the body; `null` for a line that could not be read. */
   readonly value: number | null;
   /** Why it could not be read. */
-  readonly reason?: string;
-  readonly sampledAtMs?: number;
+  readonly reason: string | undefined;
+  readonly sampledAtMs: number | undefined;
   /** Code of a fault, of a count of them. */
-  readonly xid?: string;
+  readonly xid: string | undefined;
   /** `namespace/name` of the pod that uses the card, as this row tells it. */
-  readonly pod?: string;
+  readonly pod: string | null;
 }
 
 /** Cards and quantities that were given otherwise than by a stand-in, since this process started. */
@@ -62,7 +62,14 @@ const FATAL_XIDS: ReadonlyMap<number, string> = new Map([
 
 /** What `rows`, all of the card `id`, say together. At least one row. */
 export function readCard(id: string, rows: readonly GpuRow[], given: Given): CardAnswer {
-  const of = (...facts: readonly GpuSeries['is'][]): GpuRow[] => rows.filter(({ series }) => facts.includes(series.is));
+  const byFact = new Map<GpuSeries['is'], GpuRow[]>();
+  for (const row of rows) {
+    const same = byFact.get(row.series.is);
+    if (same) same.push(row);
+    else byFact.set(row.series.is, [row]);
+  }
+  const of = (...facts: readonly GpuSeries['is'][]): readonly GpuRow[] =>
+    facts.flatMap((fact) => byFact.get(fact) ?? []);
   const memory = memoryReadings(id, of('memory-used', 'memory-free', 'memory-size', 'memory-ratio'));
   const readings = [
     ...judgedReadings(id, 'temperature', of('temperature'), given),
@@ -98,18 +105,32 @@ function rowValue({ exporter, series, value, reason }: GpuRow): Value {
 }
 
 function readingOf(id: string, quantity: Quantity, row: GpuRow): RawReading {
+  const { sampledAtMs } = row;
   const value = rowValue(row);
-  const what = { component: 'gpu', id, quantity } as const;
-  const sampled = row.sampledAtMs === undefined ? {} : { sampledAtMs: row.sampledAtMs };
-  return value.ok
-    ? { ...what, value: value.value, origin: originOf(row), ...sampled }
-    : { ...what, value: null, cause: value.cause, origin: printable(`${originOf(row)}: ${value.text}`) };
+  const reading: RawReading = value.ok
+    ? { component: 'gpu', id, quantity, value: value.value, origin: originOf(row) }
+    : {
+        component: 'gpu',
+        id,
+        quantity,
+        value: null,
+        cause: value.cause,
+        origin: printable(`${originOf(row)}: ${value.text}`),
+      };
+  return sampledAtMs === undefined ? reading : { ...reading, sampledAtMs };
 }
 
-function originOf({ exporter, name, identity }: GpuRow): string {
-  const part = identity.part === '' || identity.part === '0' ? '' : `, part ${identity.part}`;
-  return printable(`${exporter.exporter} ${name}${part}`);
+function originOf({ exporter, name, identity: { part } }: GpuRow): string {
+  const isWhole = part === '' || part === '0';
+  const known = isWhole ? ORIGINS.get(name) : undefined;
+  if (known?.exporter === exporter) return known.text;
+  const text = printable(`${exporter.exporter} ${name}${isWhole ? '' : `, part ${part}`}`);
+  if (isWhole) ORIGINS.set(name, { exporter, text });
+  return text;
 }
+
+/** Of whole cards, by the names of series.ts: the same for every card at every tick. */
+const ORIGINS = new Map<string, { readonly exporter: GpuExporter; readonly text: string }>();
 
 const shown = (reading: RawReading): RawReading => ({ ...reading, informational: true });
 
@@ -230,7 +251,7 @@ function sightingOf(id: string, rows: readonly GpuRow[], memory: readonly RawRea
       .find((value) => value !== undefined && (key !== 'uuid' || value === id));
   };
   const [uuid, pciAddress, name] = [told('uuid'), told('pciAddress'), told('name')];
-  const pods = [...new Set(rows.flatMap(({ pod }) => pod ?? []))].sort().slice(0, MOST_PODS);
+  const pods = podsOf(rows);
   const isTold = memory.some(({ value }) => value !== null);
   const isUnified =
     !isTold && UNIFIED_MEMORY.test(name ?? '') && rows.some(({ series }) => series.is === 'temperature');
@@ -245,6 +266,13 @@ function sightingOf(id: string, rows: readonly GpuRow[], memory: readonly RawRea
     ...(isUnified ? { unifiedMemory: true } : isTold && { unifiedMemory: false }),
     ...(pods.length > 0 && { pods }),
   };
+}
+
+/** Mostly one, and the same in each row. */
+function podsOf(rows: readonly GpuRow[]): string[] {
+  const pods = new Set<string>();
+  for (const { pod } of rows) if (pod !== null) pods.add(pod);
+  return [...pods].sort().slice(0, MOST_PODS);
 }
 
 /** The highest of a card's counters; partitions tell 0, which never moves. */
@@ -310,7 +338,11 @@ function faultNotes(id: string, rows: readonly GpuRow[]): string[] {
 }
 
 /** Sharing pods and instances repeat a card's rows. */
-function withoutRepeats(readings: readonly RawReading[]): RawReading[] {
+function withoutRepeats(readings: readonly RawReading[]): readonly RawReading[] {
+  // Of a few each is compared with each: numbers as text take longer than all the rest.
+  if (readings.length <= 8) {
+    return readings.filter((reading, i) => readings.findIndex((other) => isRepeat(other, reading)) === i);
+  }
   const distinct = new Map<string, RawReading>();
   for (const reading of readings) {
     const { quantity, value, cause, informational, sampledAtMs, origin } = reading;
@@ -320,3 +352,11 @@ function withoutRepeats(readings: readonly RawReading[]): RawReading[] {
   }
   return [...distinct.values()];
 }
+
+const isRepeat = (one: RawReading, other: RawReading): boolean =>
+  Object.is(one.value, other.value) &&
+  one.quantity === other.quantity &&
+  one.cause === other.cause &&
+  one.informational === other.informational &&
+  one.sampledAtMs === other.sampledAtMs &&
+  (one.value !== null || one.origin === other.origin);

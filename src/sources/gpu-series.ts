@@ -125,27 +125,35 @@ function rowsOf(scrape: Scrape): GpuRow[] {
   const rows: GpuRow[] = [];
   for (const [name, entries] of ENTRIES) {
     for (const sample of scrape.samples.get(name) ?? []) {
-      const entry = entries.find(({ series }) => isMeant(series, sample.labels));
+      const entry = entryOf(entries, sample.labels);
       if (!entry || EXPORTER_FACTS.has(entry.series.is)) continue;
-      const stamp = sampledAtMs(sample, scrape);
-      const xid = sample.labels['xid'];
-      const pod = podOf(sample.labels);
       rows.push({
-        ...entry,
+        exporter: entry.exporter,
+        series: entry.series,
         name,
         identity: identityOf(entry.exporter, sample.labels),
         value: sample.value,
-        ...(stamp !== undefined && { sampledAtMs: stamp }),
-        ...(xid !== undefined && { xid }),
-        ...(pod !== null && { pod }),
+        reason: undefined,
+        sampledAtMs: sampledAtMs(sample, scrape),
+        xid: sample.labels['xid'],
+        pod: podOf(sample.labels),
       });
     }
   }
   for (const line of scrape.rejected) {
-    const entry = ENTRIES.get(line.name)?.find(({ series }) => !line.labels || isMeant(series, line.labels));
+    const entry = entryOf(ENTRIES.get(line.name) ?? [], line.labels);
     if (!entry || EXPORTER_FACTS.has(entry.series.is)) continue;
-    const identity = rejectedIdentity(entry.exporter, line) ?? { part: '' };
-    rows.push({ ...entry, name: line.name, identity, value: null, reason: `line ${line.line}: ${line.reason}` });
+    rows.push({
+      exporter: entry.exporter,
+      series: entry.series,
+      name: line.name,
+      identity: rejectedIdentity(entry.exporter, line) ?? { part: '' },
+      value: null,
+      reason: `line ${line.line}: ${line.reason}`,
+      sampledAtMs: undefined,
+      xid: undefined,
+      pod: null,
+    });
   }
   return rows;
 }
@@ -161,6 +169,12 @@ function rejectedIdentity(exporter: GpuExporter, { labels, text }: RejectedLine)
 }
 
 const isCertain = ({ uuid, pciAddress, serial }: RowIdentity): boolean => (uuid ?? pciAddress ?? serial) !== undefined;
+
+/** Which of a name's series a row is of; without labels the first. */
+function entryOf(entries: readonly Entry[], labels: Labels | null): Entry | undefined {
+  for (const entry of entries) if (labels === null || isMeant(entry.series, labels)) return entry;
+  return undefined;
+}
 
 function isMeant({ where }: GpuSeries, labels: Labels): boolean {
   if (!where) return true;

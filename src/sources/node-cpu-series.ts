@@ -36,7 +36,7 @@ const CHIP_SERIES = [NODE.temperature, NODE.chipName, NODE.sensorLabel];
 
 /** What a sensor said: a number, believed or not, or why there is none. */
 type Said =
-  | { readonly kind: 'number'; readonly celsius: number; readonly sample: Sample; readonly what: string }
+  | { readonly kind: 'number'; readonly celsius: number; readonly sample: Sample; readonly what: () => string }
   | { readonly kind: 'nothing'; readonly cause: MissingCause; readonly detail: string };
 
 /** The CPU's sensors of one target. It remembers the chips' ids, and that there were chips. */
@@ -134,7 +134,7 @@ function readChip(node: NodeSamples, { chip, name }: HwmonChip, id: string, tctl
   const best = hottestOf(numbers);
   if (best) {
     const time = node.timeOf(best.sample);
-    const base = { component: 'cpu', id, quantity: 'temperature', origin: clipped(best.what) } as const;
+    const base = { component: 'cpu', id, quantity: 'temperature', origin: clipped(best.what()) } as const;
     return { ...found, ...(lost !== undefined && { lost }), reading: { ...base, value: best.celsius, ...time } };
   }
   // A chip that its driver registered has a sensor: the exporter leaves out what it cannot read.
@@ -158,7 +158,9 @@ function readSensor(
   const { sample, rejected } = node.told(NODE.temperature, chip, sensor);
   if (sample) {
     const offset = offsetC === 0 ? '' : ` less ${offsetC} °C`;
-    const what = `${[name, label].join(' ').trim()}${offset}, ${seriesText(NODE.temperature, { chip, sensor })}`;
+    // Told of the hottest alone.
+    const what = (): string =>
+      `${[name, label].join(' ').trim()}${offset}, ${seriesText(NODE.temperature, { chip, sensor })}`;
     return { kind: 'number', celsius: sample.value - offsetC, sample, what };
   }
   if (rejected) return { kind: 'nothing', cause: 'invalid', detail: rejectionText(rejected) };

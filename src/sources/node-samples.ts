@@ -23,9 +23,12 @@ export interface HwmonSensor {
 }
 
 /** One number, the highest of duplicates; or the line that stands where it should; or neither. */
-export type Told = { readonly sample?: Sample; readonly rejected?: RejectedLine };
+export type Told = { readonly sample: Sample | undefined; readonly rejected: RejectedLine | undefined };
 
 const NOTHING: readonly never[] = [];
+
+/** What the kernel calls a chip's sensors of a kind. */
+const SENSOR = { temp: /^temp\d+$/, power: /^power\d+$/, energy: /^energy\d+$/ } as const;
 
 export class NodeSamples {
   readonly scrape: Scrape;
@@ -33,7 +36,7 @@ export class NodeSamples {
   readonly chips: readonly HwmonChip[];
   readonly #byChip = new Map<string, ReadonlyMap<string, readonly Sample[]>>();
   /** A chip that claims 50,000 sensors must not have each of them looked for among all. */
-  readonly #bySensor = new Map<string, ReadonlyMap<string, readonly Sample[]>>();
+  readonly #bySensor = new Map<string, ReadonlyMap<string, ReadonlyMap<string, readonly Sample[]>>>();
   readonly #rejectedByName = new Map<string, readonly RejectedLine[]>();
 
   /** `namesBefore`: what chips were called in earlier scrapes; a name that a chip told it keeps. */
@@ -66,7 +69,7 @@ export class NodeSamples {
   ofChip(name: string, chip: string): readonly Sample[] {
     let byChip = this.#byChip.get(name);
     if (!byChip) {
-      byChip = grouped(this.of(name), ({ chip }) => chip);
+      byChip = grouped(this.of(name), 'chip');
       this.#byChip.set(name, byChip);
     }
     return byChip.get(chip) ?? NOTHING;
@@ -76,21 +79,24 @@ export class NodeSamples {
   told(name: string, chip: string, sensor: string): Told {
     let bySensor = this.#bySensor.get(name);
     if (!bySensor) {
-      bySensor = grouped(this.of(name), (labels) => sensorKey(labels['chip'], labels['sensor']));
+      const byChip = grouped(this.of(name), 'chip');
+      bySensor = new Map([...byChip].map(([each, samples]) => [each, grouped(samples, 'sensor')]));
       this.#bySensor.set(name, bySensor);
     }
-    return this.#toldOf(bySensor.get(sensorKey(chip, sensor)) ?? NOTHING, name, { chip, sensor });
+    return this.#toldOf(bySensor.get(chip)?.get(sensor) ?? NOTHING, name, { chip, sensor });
   }
 
   /** What a series tells under these labels, whatever others it has. */
   toldBy(name: string, labels: Labels): Told {
-    return this.#toldOf(this.of(name), name, labels);
+    const pairs = Object.entries(labels);
+    const own = this.of(name).filter((sample) => pairs.every(([key, value]) => sample.labels[key] === value));
+    return this.#toldOf(own, name, labels);
   }
 
   /** A chip's sensors of a kind (`temp`, `power`) that the series, or a label, or a rejected line of either names. */
   sensorsOf(kind: 'temp' | 'power' | 'energy', series: readonly string[], chip: string): readonly HwmonSensor[] {
     const found = new Map<string, string>();
-    const pattern = new RegExp(`^${kind}\\d+$`);
+    const pattern = SENSOR[kind];
     const add = (sensor: string | undefined, label = ''): void => {
       if (sensor !== undefined && pattern.test(sensor) && !found.get(sensor)) found.set(sensor, label);
     };
@@ -122,16 +128,16 @@ export class NodeSamples {
     return time === undefined ? {} : { sampledAtMs: time };
   }
 
-  #toldOf(among: readonly Sample[], name: string, wanted: Labels): Told {
-    const pairs = Object.entries(wanted);
-    const isIt = (labels: Labels | null): boolean => pairs.every(([key, value]) => labels?.[key] === value);
+  /** @param own the series' samples with the `wanted` labels */
+  #toldOf(own: readonly Sample[], name: string, wanted: Labels): Told {
     let sample: Sample | undefined;
-    for (const each of among) {
-      if (!isIt(each.labels)) continue;
+    for (const each of own) {
       if (!sample || Number.isNaN(sample.value) || each.value > sample.value) sample = each;
     }
-    const rejected = this.rejectedOf(name).find(({ labels }) => isIt(labels));
-    return { ...(sample && { sample }), ...(rejected && { rejected }) };
+    const rejected = this.rejectedOf(name).find(({ labels }) =>
+      Object.entries(wanted).every(([key, value]) => labels?.[key] === value),
+    );
+    return { sample, rejected };
   }
 
   #findChips(namesBefore: ReadonlyMap<string, string>): readonly HwmonChip[] {
@@ -157,15 +163,10 @@ function nameByPath(chip: string): string {
   return /_0000:00:1[89a-f]_3(?:_|$)/.test(chip) ? 'k10temp' : '';
 }
 
-const sensorKey = (chip = '', sensor = ''): string => `${chip}\n${sensor}`;
-
-function grouped(
-  samples: readonly Sample[],
-  keyOf: (labels: Labels) => string | undefined,
-): ReadonlyMap<string, readonly Sample[]> {
+function grouped(samples: readonly Sample[], label: string): ReadonlyMap<string, readonly Sample[]> {
   const groups = new Map<string, Sample[]>();
   for (const sample of samples) {
-    const key = keyOf(sample.labels);
+    const key = sample.labels[label];
     if (key === undefined) continue;
     const group = groups.get(key);
     if (group) group.push(sample);
