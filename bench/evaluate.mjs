@@ -88,8 +88,8 @@ async function serveSeries(nodes) {
   return { server, urls: Array.from({ length: Math.ceil(nodes / 100) }, (_, i) => `${base}/${i}`) };
 }
 
-await bench('evaluate', async ({ quick, say, rows, note }) => {
-  const [nodes, repetitions, interval] = quick ? [200, 5, '1s'] : [10_000, 7, '10s'];
+await bench('evaluate', async ({ pick, say, rows, note }) => {
+  const [nodes, repetitions, interval] = pick([10_000, 7, '10s'], [10_000, 3, '10s'], [200, 5, '1s']);
   const what = `${nodes.toLocaleString('en')} nodes × ${GPUS} GPUs`;
   const all = Array.from({ length: nodes }, (_, i) => readingsOf(i));
   const limits = { constraints: DEFAULT_CONSTRAINTS, slowdownC: new Map() };

@@ -91,10 +91,10 @@ async function startServer(kind) {
   };
 }
 
-await bench('fan-out', async ({ quick, say, rows, note }) => {
-  const sizes = quick ? [200] : [1_000, 5_000];
-  const repetitions = quick ? 9 : 31;
-  const slow = quick ? 5 : 20;
+await bench('fan-out', async ({ pick, say, rows, note }) => {
+  const sizes = pick([1_000, 5_000], [1_000, 5_000], [200]);
+  const repetitions = pick(31, 15, 9);
+  const slow = pick(20, 20, 5);
   for (const subscribers of sizes) {
     const [ours, bare, withSlow] = await Promise.all(['ours', 'bare', 'ours'].map(startServer));
     // Before the others come: large messages until nothing more fits between them and the server.

@@ -40,8 +40,8 @@ async function load(url, path, pid, ms) {
   };
 }
 
-await bench('HTTP', async ({ quick, say, rows, note }) => {
-  const [nodes, repetitions, ms] = quick ? [50, 3, 500] : [1_000, 7, 10_000];
+await bench('HTTP', async ({ pick, say, rows, note }) => {
+  const [nodes, repetitions, ms] = pick([1_000, 7, 10_000], [1_000, 3, 5_000], [50, 3, 500]);
   const fleet = await startFleet(nodes, 0.05);
   const service = await startService({ file: fleetConfig(fleet), probed: true });
   await service.untilEvaluated();

@@ -202,16 +202,17 @@ export function rssMiBOf(pid) {
 // --- a bench ---
 
 /**
- * Runs a bench: with `--quick` each is small enough to be tried in seconds, and its figures mean little. `work` gives rows
- * and, for people, notes. Alone it prints its table; under run.mjs it hands it over.
+ * Runs a bench. With `--quick` each is small enough to be tried in seconds, and its figures mean little; with `--brief` it
+ * does the same work as the whole, a few times, but for the largest sizes. `work` gives rows and, for people, notes. Alone it prints its table; under run.mjs it hands it over.
  */
 export async function bench(title, work) {
   const quick = process.argv.includes('--quick');
+  const pick = (whole, brief, least) => (quick ? least : process.argv.includes('--brief') ? brief : whole);
   const notes = [];
   const say = (text) => process.stderr.write(`  ${text}\n`);
   const rows = [];
   try {
-    await work({ quick, say, rows, note: (text) => notes.push(text) });
+    await work({ pick, say, rows, note: (text) => notes.push(text) });
   } catch (error) {
     notes.push(`**broke off**: ${String(error.stack ?? error).slice(0, 1_500)}`);
     process.exitCode = 1;

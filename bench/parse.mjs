@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseExposition } from '../dist/sources/exposition.js';
 import { WANTED_NAMES } from '../dist/sources/series.js';
+import { SeriesMemory } from '../dist/sources/series-memory.js';
 import { gpuBody, nodeBody } from './expositions.mjs';
 import { startFleet } from './fleet-parts.mjs';
 import { atLeast, atMost, bench, cpuMsOf, freePort, isAnswered, isInstalled, row, skipped, start, takeTurns, until } from './measure.mjs';
@@ -12,15 +13,15 @@ import { lacksPrometheus, startPrometheus } from './peers.mjs';
 const NODE_EXPORTER = '/usr/bin/prometheus-node-exporter';
 
 /** What the machine's own node_exporter writes, where there is one. */
-async function realBody() {
+async function realBodies() {
   if (!isInstalled(NODE_EXPORTER)) return null;
   const port = await freePort();
   const url = `http://127.0.0.1:${port}/metrics`;
   const program = start(NODE_EXPORTER, [`--web.listen-address=127.0.0.1:${port}`, '--collector.textfile.directory=']);
   await until('node_exporter', () => isAnswered(url), { program });
-  const body = await (await fetch(url)).text();
+  const bodies = await scrapes(async () => (await fetch(url)).text());
   await program.stop();
-  return body;
+  return bodies;
 }
 
 /** The parsers that npm has, as `text → how many samples it found`. */
@@ -43,67 +44,86 @@ function npmParsers() {
   };
 }
 
-/** MB/s of `parse` over a body, for about `ms`. */
-async function speed(parse, body, bytes, ms) {
+/** MB/s of `parse` over bodies of one target in turn, for about `ms`. */
+async function speed(parse, bodies, ms) {
   const startedMs = performance.now();
-  let rounds = 0;
-  while (performance.now() - startedMs < ms) {
-    await parse(body);
-    rounds += 1;
+  let bytes = 0;
+  for (let i = 0; performance.now() - startedMs < ms; i = (i + 1) % bodies.length) {
+    await parse(i);
+    bytes += bodies[i].length;
   }
-  return (rounds * bytes) / 1e3 / (performance.now() - startedMs);
+  return bytes / 1e3 / (performance.now() - startedMs);
 }
 
-await bench('parse', async ({ quick, say, rows, note }) => {
-  const [repetitions, ms] = quick ? [5, 60] : [9, 1_000];
-  const bodies = { 'node_exporter, made': nodeBody(1), 'dcgm-exporter, made': gpuBody(1) };
-  const real = await realBody();
+/** A few bodies of one target, a moment apart: its values move. */
+async function scrapes(body) {
+  const texts = [];
+  for (let i = 0; i < 4; i += 1) {
+    texts.push(await body());
+    await sleep(300);
+  }
+  return texts;
+}
+
+await bench('parse', async ({ pick, say, rows, note }) => {
+  const [repetitions, ms] = pick([9, 1_000], [5, 500], [5, 60]);
+  const bodies = { 'node_exporter, made': await scrapes(() => nodeBody(1)), 'dcgm-exporter, made': await scrapes(() => gpuBody(1)) };
+  const real = await realBodies();
   if (real) bodies["node_exporter, this machine's"] = real;
   else rows.push(skipped("node_exporter, this machine's", 'a body', `${NODE_EXPORTER} is not installed`));
   const parsers = npmParsers();
   const options = { format: 'text', isComplete: true };
-  for (const [name, text] of Object.entries(bodies)) {
-    const bytes = Buffer.from(text);
-    const ways = {
-      wanted: () => parseExposition(bytes, { ...options, wanted: WANTED_NAMES }),
-      all: () => parseExposition(bytes, { ...options, wanted: null }),
+  for (const [name, texts] of Object.entries(bodies)) {
+    const bytes = texts.map((text) => Buffer.from(text));
+    // As a service reads a target that it has scraped before, and as it reads one for the first time.
+    const reader = (wanted, again) => {
+      const memory = again ? { memory: new SeriesMemory() } : {};
+      return (i) => parseExposition(bytes[i], { ...options, wanted, ...memory });
     };
-    const size = `${name}, ${(bytes.length / 1e3).toFixed(0)} KB`;
-    const found = [`${ways.wanted().sampleCount} wanted`, `${ways.all().sampleCount} of all`];
+    const ways = {
+      wanted: reader(WANTED_NAMES, true),
+      all: reader(null, true),
+      'wanted, first': reader(WANTED_NAMES, false),
+      'all, first': reader(null, false),
+    };
+    const size = `${name}, ${(bytes[0].length / 1e3).toFixed(0)} KB`;
+    const found = [`${ways.wanted(0).sampleCount} wanted`, `${ways.all(0).sampleCount} of all`];
     for (const [peer, parse] of Object.entries(parsers)) {
       if (!parse) rows.push(skipped(size, peer, 'not installed (npm ci)'));
-      else found.push(`${await parse(text)} by ${peer}`);
+      else found.push(`${await parse(texts[0])} by ${peer}`);
     }
     note(`Series in ${size}: ${found.join(', ')}.`);
     const here = Object.entries(parsers).filter(([, parse]) => parse);
-    const all = { ...ways, ...Object.fromEntries(here.map(([peer, parse]) => [peer, () => parse(text)])) };
-    for (const parse of Object.values(all)) await speed(parse, null, bytes.length, ms / 2);
+    const all = { ...ways, ...Object.fromEntries(here.map(([peer, parse]) => [peer, (i) => parse(texts[i])])) };
+    for (const parse of Object.values(all)) await speed(parse, bytes, ms / 2);
     say(size);
     const speeds = await takeTurns(
       repetitions,
-      Object.fromEntries(Object.entries(all).map(([way, parse]) => [way, () => speed(parse, null, bytes.length, ms)])),
+      Object.fromEntries(Object.entries(all).map(([way, parse]) => [way, () => speed(parse, bytes, ms)])),
     );
     for (const [peerName] of here) {
       const peer = speeds[peerName];
-      rows.push(row({ what: `wanted families of ${size}`, unit: 'MB/s', ours: speeds.wanted, peer, peerName, target: atLeast(20) }));
-      rows.push(row({ what: `all families of ${size}`, unit: 'MB/s', ours: speeds.all, peer, peerName, target: atLeast(4) }));
+      for (const [way, target] of [['wanted', atLeast(20)], ['wanted, first', null], ['all', atLeast(4)], ['all, first', null]]) {
+        const what = `${way.split(',')[0]} families of ${size}${way.endsWith('first') ? ', never scraped before' : ''}`;
+        rows.push(row({ what, unit: 'MB/s', ours: speeds[way], peer, peerName, target }));
+      }
     }
   }
-  await againstPrometheus({ quick, say, rows });
+  await againstPrometheus({ pick, say, rows });
 });
 
 /**
  * Both scrape the same bodies every second, in turn: who is not measured is stopped meanwhile. Ours makes readings of them;
  * Prometheus stores all.
  */
-async function againstPrometheus({ quick, say, rows }) {
+async function againstPrometheus({ pick, say, rows }) {
   const what = 'whole scrapes, CPU per MB';
   const peerName = 'Prometheus';
   if (lacksPrometheus) {
     rows.push(skipped(what, peerName, lacksPrometheus));
     return;
   }
-  const [nodes, repetitions, seconds] = quick ? [20, 5, 2] : [100, 7, 10];
+  const [nodes, repetitions, seconds] = pick([100, 7, 10], [100, 3, 8], [20, 5, 2]);
   const fleet = await startFleet(nodes);
   const targets = fleet.urls.flat();
   const reader = start(process.execPath, [`${import.meta.dirname}/scrape-loop.mjs`], { stdio: ['pipe', 'pipe', 'inherit'] });

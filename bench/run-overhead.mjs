@@ -19,8 +19,8 @@ async function timed(command, args) {
   return performance.now() - startedMs;
 }
 
-await bench('run', async ({ quick, say, rows, note }) => {
-  const repetitions = quick ? 5 : 21;
+await bench('run', async ({ pick, say, rows, note }) => {
+  const repetitions = pick(21, 9, 5);
   const service = await startService({ config: 'source: simulated' });
   await service.untilSafe();
   const embedded = () => {

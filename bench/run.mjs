@@ -1,4 +1,4 @@
-// `npm run bench [-- NAMES] [-- --quick] [-- --write]`: runs all benches or those named, each in a process of its own, prints
+// `npm run bench [-- NAMES] [-- --brief|--quick] [-- --write]`: runs all benches or those named, each in a process of its own, prints
 // one table for each, and with `--write` puts them into RESULTS.md beside this file.
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -27,14 +27,15 @@ const asked = process.argv.slice(2).filter((arg) => !arg.startsWith('-'));
 const known = Object.keys(BENCHES);
 const names = asked.length === 0 ? known : known.filter((name) => asked.some((one) => one.toLowerCase() === name.toLowerCase()));
 const wrong = [
-  ...options.filter((option) => !['--quick', '--write'].includes(option)),
+  ...options.filter((option) => !['--brief', '--quick', '--write'].includes(option)),
   ...asked.filter((one) => !known.some((name) => name.toLowerCase() === one.toLowerCase())),
 ];
 if (wrong.length > 0) {
-  console.error(`Cannot run ${wrong.join(', ')}. Usage: npm run bench [-- ${known.join('|')} …] [-- --quick] [-- --write]`);
+  console.error(`Cannot run ${wrong.join(', ')}. Usage: npm run bench [-- ${known.join('|')} …] [-- --brief|--quick] [-- --write]`);
   process.exit(2);
 }
 const quick = options.includes('--quick');
+const sizes = options.filter((option) => option !== '--write');
 if (!existsSync(MAIN)) {
   console.error('Cannot find dist/bundle/main.js: npm run build');
   process.exit(1);
@@ -42,6 +43,7 @@ if (!existsSync(MAIN)) {
 
 const { text, load } = machine();
 const warnings = [
+  ...(options.includes('--brief') ? ['`--brief`: the same work as the whole, fewer times, and without the largest sizes.'] : []),
   ...(quick ? ['`--quick`: too small and too short to mean anything; it only shows that the benches run.'] : []),
   ...(load > BUSY_FROM ? [`The machine was busy with other work (load ${load.toFixed(1)} before the start): times are too long, and ratios are only as good as their spread.`] : []),
 ];
@@ -50,7 +52,7 @@ for (const name of names) {
   process.stderr.write(`${name} …\n`);
   const startedMs = performance.now();
   const busy = loadavg()[0];
-  const child = fork(join(import.meta.dirname, BENCHES[name]), quick ? ['--quick'] : [], { cwd: ROOT });
+  const child = fork(join(import.meta.dirname, BENCHES[name]), sizes, { cwd: ROOT });
   let told = { title: name, rows: [], notes: ['**broke off** without a word'] };
   child.on('message', (message) => {
     told = message;

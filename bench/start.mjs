@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { below, bench, row, rssMiBOf, takeTurns } from './measure.mjs';
 import { startService } from './service.mjs';
 
-await bench('start', async ({ quick, say, rows, note }) => {
-  const [repetitions, restSeconds] = quick ? [3, 1] : [11, 30];
+await bench('start', async ({ pick, say, rows, note }) => {
+  const [repetitions, restSeconds] = pick([11, 30], [5, 20], [3, 1]);
   const found = await takeTurns(
     repetitions,
     {

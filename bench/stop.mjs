@@ -121,7 +121,7 @@ async function clear(rig) {
   await rig.until('nothing is left', 600_000, async () => (await rig.pods()).length === 0, 500);
 }
 
-await bench('stop', async ({ quick, say, rows, note }) => {
+await bench('stop', async ({ pick, say, rows, note }) => {
   const { deployment, lacksCluster, MARK, startClusterRig, template, untilReady } = await testParts();
   if (lacksCluster) {
     rows.push(skipped('stop', 'kubectl', lacksCluster));
@@ -183,9 +183,9 @@ await bench('stop', async ({ quick, say, rows, note }) => {
 
   const peers = kubectl ? { 'kubectl scale, delete': byHand(scale, kill), 'kubectl delete, scale': byHand(kill, scale) } : {};
   try {
-    for (const pods of quick ? [12] : [225, 5_000]) {
-      const repetitions = quick ? 2 : pods > 1_000 ? 3 : 5;
-      const quietMs = quick ? 3_000 : 15_000;
+    for (const pods of pick([225, 5_000], [225], [12])) {
+      const repetitions = pick(pods > 1_000 ? 3 : 5, 3, 2);
+      const quietMs = pick(15_000, 15_000, 3_000);
       const found = await takeTurns(
         repetitions,
         Object.fromEntries(Object.entries({ ours: byService, ...peers }).map(([way, prepare]) => [way, () => measure(pods, quietMs, prepare)])),

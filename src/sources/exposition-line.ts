@@ -25,10 +25,13 @@ const BLANK = 0x20;
 const QUOTE = 0x22;
 const HASH = 0x23;
 const COMMA = 0x2c;
+const PLUS = 0x2b;
+const MINUS = 0x2d;
 const POINT = 0x2e;
 const ZERO = 0x30;
 const EQUALS = 0x3d;
 const BACKSLASH = 0x5c;
+const LOWER_E = 0x65;
 const OPENING = 0x7b;
 const CLOSING = 0x7d;
 
@@ -55,7 +58,7 @@ export class LineReader {
   name = '';
   /** Why the line is no sample; `''` if it is one. */
   fault = '';
-  /** The line to after its closing brace; `''` of one without braces, or that was not read so far. */
+  /** The line to after its closing brace, or to its value where it has none; `''` of one that was not read so far. */
   head = '';
   readonly #format: ExpositionFormat;
   #line = '';
@@ -92,7 +95,7 @@ export class LineReader {
     if (this.fault !== '') return null;
 
     this.#hasAllLabels = true;
-    this.head = line.charCodeAt(this.#at - 1) === CLOSING ? line.slice(0, this.#at) : '';
+    this.head = line.slice(0, this.#at);
     return this.#readNumbers(this.name, this.#labels);
   }
 
@@ -259,25 +262,49 @@ export class LineReader {
   }
 }
 
-/** Digits whose number, and whose power of ten, a double holds exactly: their quotient is what Number() gives. */
+/** A double holds a number of so many digits, and a power of ten up to this, exactly; their product is then what Number() gives. */
 const MOST_EXACT_DIGITS = 15;
-const POWERS_OF_TEN = Array.from({ length: MOST_EXACT_DIGITS + 1 }, (_, digits) => 10 ** digits);
+const POWERS_OF_TEN = Array.from({ length: 23 }, (_, exponent) => 10 ** exponent);
 
-/** Digits with a point among them or without, as most values are; `null` for all else. A tenth of a pattern's time. */
+/**
+ * A value as most are: digits, a point among them, an exponent. `null` for all else, and for what is not exact this way.
+ * A tenth of the time that a pattern and Number() take.
+ */
 export function plainNumber(bytes: Uint8Array, start: number, end: number): number | null {
-  if (end - start > MOST_EXACT_DIGITS) return null;
+  let number = 0;
   let digits = 0;
-  let decimals = -1;
-  for (let i = start; i < end; i += 1) {
-    const code = bytes[i] ?? 0;
+  let decimals = 0;
+  let hasPoint = false;
+  let at = start;
+  for (; at < end; at += 1) {
+    const code = bytes[at] ?? 0;
     if (isDigit(code)) {
-      digits = digits * 10 + (code - ZERO);
-      if (decimals >= 0) decimals += 1;
-    } else if (code === POINT && decimals === -1) decimals = 0;
-    else return null;
+      number = number * 10 + (code - ZERO);
+      digits += 1;
+      if (hasPoint) decimals += 1;
+    } else if (code === POINT && !hasPoint) hasPoint = true;
+    else break;
   }
-  const hasDigits = end - start > (decimals === -1 ? 0 : 1);
-  return hasDigits ? digits / (POWERS_OF_TEN[Math.max(0, decimals)] ?? Number.NaN) : null;
+  if (digits === 0 || digits > MOST_EXACT_DIGITS) return null;
+  const exponent = at === end ? 0 : exponentAt(bytes, at, end);
+  const power = POWERS_OF_TEN[Math.abs(exponent - decimals)];
+  if (power === undefined) return null;
+  return exponent < decimals ? number / power : number * power;
+}
+
+/** `e+09`; NaN for anything else. */
+function exponentAt(bytes: Uint8Array, start: number, end: number): number {
+  let at = start + 1;
+  const sign = bytes[at];
+  if (sign === PLUS || sign === MINUS) at += 1;
+  if (((bytes[start] ?? 0) | 0x20) !== LOWER_E || at === end || end - at > 3) return Number.NaN;
+  let exponent = 0;
+  for (; at < end; at += 1) {
+    const code = bytes[at] ?? 0;
+    if (!isDigit(code)) return Number.NaN;
+    exponent = exponent * 10 + (code - ZERO);
+  }
+  return sign === MINUS ? -exponent : exponent;
 }
 
 /** A value as exporters write it; `null` for any other text. NaN and infinities are values, and say "unknown". */

@@ -189,7 +189,7 @@ class BodyReader {
     const isBroken = !this.#isAscii && text.includes(REPLACEMENT) && !isUtf8(this.#body.subarray(start, end));
     if (sample !== null && !isCut && !isBroken) {
       this.#add(sample);
-      if (mayBeKnown && line.head !== '') this.#memory?.learn({ head: line.head, name, labels: sample.labels });
+      if (mayBeKnown) this.#memory?.learn({ head: line.head, name, labels: sample.labels });
     } else {
       const labels = isBroken ? withoutBroken(line.labels) : line.labels;
       const reason = isCut ? 'the body ends inside this line' : isBroken ? 'not UTF-8' : line.fault;
@@ -205,8 +205,11 @@ class BodyReader {
   #readKnown(start: number, end: number): boolean {
     const known = this.#memory?.recall(this.#text, start);
     if (!known) return false;
-    const { name, labels } = known;
-    const numbersStart = start + known.head.length;
+    const { head, name, labels } = known;
+    const numbersStart = start + head.length;
+    // Without braces a series is what it is by what follows: braces after all, or other blanks and then braces.
+    const next = this.#body[numbersStart];
+    if (!head.endsWith('}') && (isBlank(next) || next === OPENING)) return false;
     let valueStart = numbersStart;
     while (isBlank(this.#body[valueStart])) valueStart += 1;
     const value = plainNumber(this.#body, valueStart, end);

@@ -4,7 +4,7 @@
 import type { Labels } from './scrape.ts';
 
 export interface KnownSeries {
-  /** The line's bytes up to and with its closing brace, as Latin-1; all of them ASCII. */
+  /** The line up to and with its closing brace, or up to its value; ASCII, so that bytes are characters. */
   readonly head: string;
   readonly name: string;
   readonly labels: Labels;
