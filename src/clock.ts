@@ -27,6 +27,27 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 const clamp = (ms: number): number => (ms > 0 ? Math.min(ms, LONGEST_TIMER_MS) : 0);
 
+/** Who sleeps on each signal. */
+const sleepers = new WeakMap<AbortSignal, Set<() => void>>();
+
+/**
+ * Calls `wake` when `signal` aborts; the returned function takes that back. One listener for all who sleep on a signal:
+ * a fleet's sources do by the hundred, and Node warns of more than ten as of a leak.
+ */
+export function wakeOnAbort(signal: AbortSignal, wake: () => void): () => void {
+  const found = sleepers.get(signal);
+  const asleep = found ?? new Set();
+  if (!found) {
+    sleepers.set(signal, asleep);
+    const wakeAll = (): void => {
+      for (const one of asleep) one();
+    };
+    signal.addEventListener('abort', wakeAll, { once: true });
+  }
+  asleep.add(wake);
+  return () => asleep.delete(wake);
+}
+
 /** The clock of the machine. */
 export const systemClock: Clock = {
   now: () => ({ elapsedMs: performance.now(), wallMs: Date.now() }),
@@ -35,11 +56,11 @@ export const systemClock: Clock = {
       if (signal?.aborted) return resolve();
       const finish = (): void => {
         clearTimeout(timer);
-        signal?.removeEventListener('abort', finish);
+        stayAsleep?.();
         resolve();
       };
       const timer = setTimeout(finish, clamp(ms));
-      signal?.addEventListener('abort', finish, { once: true });
+      const stayAsleep = signal && wakeOnAbort(signal, finish);
     }),
   after: (ms, fire) => {
     const timer = setTimeout(fire, clamp(ms));

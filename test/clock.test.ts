@@ -1,5 +1,6 @@
+import { getEventListeners } from 'node:events';
 import t from 'tap';
-import { loopTurn, TurnShare } from '../src/clock.ts';
+import { loopTurn, systemClock, TurnShare } from '../src/clock.ts';
 
 /** Asks for pieces of these sizes at once; gives in which turn of the loop each of them began. */
 async function turnsOf(share: TurnShare, amounts: readonly number[]): Promise<number[]> {
@@ -15,7 +16,7 @@ async function turnsOf(share: TurnShare, amounts: readonly number[]): Promise<nu
 }
 
 t.test('TurnShare begins no more than its share in one turn of the loop, in the order of asking', async (t) => {
-  const share = new TurnShare(100);
+  const share = new TurnShare(100, () => 0);
   const began = await turnsOf(share, [60, 40, 50, 50, 10, 10]);
   t.same(
     began.map((turn) => turn - (began[0] ?? 0)),
@@ -26,7 +27,7 @@ t.test('TurnShare begins no more than its share in one turn of the loop, in the 
 t.test(
   'TurnShare gives a piece over its share a turn of its own, and keeps no small one back behind it for longer',
   async (t) => {
-    const share = new TurnShare(100);
+    const share = new TurnShare(100, () => 0);
     const began = await turnsOf(share, [250, 10, 250, 10]);
     t.same(
       began.map((turn) => turn - (began[0] ?? 0)),
@@ -60,3 +61,28 @@ t.test('TurnShare gives the work a third of the time where other work makes the 
   for (; began < pieces.length; nowMs += 1_000) await loopTurn();
   await Promise.all(pieces);
 });
+
+t.test(
+  'systemClock.sleep() holds one listener on a signal, however many sleep on it, and wakes all of them',
+  async (t) => {
+    const warnings: Error[] = [];
+    const warn = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', warn);
+    t.teardown(() => process.off('warning', warn));
+    const ending = new AbortController();
+    let woken = 0;
+    const asleep = Array.from({ length: 400 }, () =>
+      systemClock.sleep(600_000, ending.signal).then(() => (woken += 1)),
+    );
+    // Those that wake by themselves leave the others asleep.
+    await Promise.all(Array.from({ length: 400 }, () => systemClock.sleep(1, ending.signal)));
+    t.equal(woken, 0);
+    t.equal(getEventListeners(ending.signal, 'abort').length, 1);
+    ending.abort();
+    await Promise.all(asleep);
+    t.equal(woken, 400);
+    await systemClock.sleep(600_000, ending.signal);
+    await loopTurn();
+    t.same(warnings, [], 'Node sees no leak');
+  },
+);

@@ -3,7 +3,6 @@
 // can come back. One loop per group: look (process-group.ts), act on what was seen, tell what changed, wait. Nothing is
 // signalled that the look did not recognise as the lease's. What has left the group (setsid) is escaped-processes.ts; pods
 // are not here.
-import { setMaxListeners } from 'node:events';
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 import { unreachable } from '../domain/invariant.ts';
 import type { StopEntry, StopOrder, StopTarget } from '../domain/stop.ts';
@@ -70,8 +69,6 @@ export function createLocalProcesses(options: Options): Actuator {
     withdrawn: AbortSignal,
   ): Promise<void> {
     const ending = new AbortController();
-    // One listener per group; Node 20 takes more than ten for a leak.
-    setMaxListeners(0, ending.signal);
     const end = (): void => ending.abort();
     if (withdrawn.aborted) end();
     else withdrawn.addEventListener('abort', end, { once: true });

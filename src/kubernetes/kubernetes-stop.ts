@@ -1,7 +1,6 @@
 // The actuator for a Kubernetes cluster. It looks at the cluster at every tick and keeps what it saw, so that a stop
 // starts from memory; while orders stand it looks every 500 ms, later every 2 s, once for all of them, and hands each
 // look to each order (cluster-stop.ts). Needs no leadership: any replica may stop.
-import { setMaxListeners } from 'node:events';
 import type { Actuator, Inventory, Preview, StopProgress } from '../actuators/actuator.ts';
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 import type { LiveWorkload, StopOrder } from '../domain/stop.ts';
@@ -97,8 +96,6 @@ export function createKubernetesActuator(options: KubernetesActuatorOptions): Ac
     withdrawn: AbortSignal,
   ): Promise<void> {
     const ending = new AbortController();
-    // One listener per pod and controller that waits; Node takes more than ten for a leak.
-    setMaxListeners(0, ending.signal);
     const end = (): void => ending.abort();
     if (withdrawn.aborted) end();
     else withdrawn.addEventListener('abort', end, { once: true });

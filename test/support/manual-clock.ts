@@ -1,5 +1,5 @@
 // A clock that moves only when a test says so. Timers fire in order of their time, each with its microtasks drained.
-import type { Clock, Now } from '../../src/clock.ts';
+import { type Clock, type Now, wakeOnAbort } from '../../src/clock.ts';
 
 interface Timer {
   readonly atMs: number;
@@ -13,11 +13,11 @@ export function sleepBy(clock: Pick<Clock, 'after'>, ms: number, signal?: AbortS
     if (signal?.aborted) return resolve();
     const finish = (): void => {
       cancel();
-      signal?.removeEventListener('abort', finish);
+      stayAsleep?.();
       resolve();
     };
     const cancel = clock.after(ms, finish);
-    signal?.addEventListener('abort', finish);
+    const stayAsleep = signal && wakeOnAbort(signal, finish);
   });
 }
 
