@@ -54,6 +54,15 @@ function forgetNode(
       'in the configuration';
     return { kind: 'forget-refused', why };
   }
+  return { kind: 'forgotten', gpus: dropNode(step, node, event) };
+}
+
+/** Takes out a node and everything that is remembered of it; gives the cards that it had. */
+export function dropNode(
+  step: Step,
+  node: NodeState,
+  event: { readonly node: string; readonly reason: string; readonly by: string },
+): readonly string[] {
   const gpus = [...node.watch.gpus.known.keys()];
   dropGpus(step, node, gpus, event);
   const nodes = new Map(step.state.nodes);
@@ -64,7 +73,7 @@ function forgetNode(
   for (const key of [`cooling/${event.node}`, `blind/${event.node}`, `boot/${event.node}`]) {
     step.record(key, null, `node ${event.node} forgotten`);
   }
-  return { kind: 'forgotten', gpus };
+  return gpus;
 }
 
 function dropGpus(

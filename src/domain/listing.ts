@@ -1,8 +1,10 @@
 // Which nodes there are, where something finds them (a file, a registry, Kubernetes): listed nodes are watched; one that
 // is listed no longer is gone only if nothing runs there and nothing is stopped there, and then only after a while, since
-// lists lose entries for a moment. Gone means set aside, never forgotten: its cards are still known when it comes back.
+// lists lose entries for a moment. Gone means set aside, not forgotten: its cards are still known when it comes back. A
+// cluster that makes its nodes anew every day never brings them back, so of those set aside the oldest are let go.
 import type { ClusterMachine } from './cluster.ts';
 import type { Listing } from './events.ts';
+import { dropNode } from './forgetting.ts';
 import { covers } from './interlock.ts';
 import { isLive } from './lease-places.ts';
 import { newNode } from './node-step.ts';
@@ -14,6 +16,8 @@ import type { SourceWatch } from './tracking.ts';
 
 /** For how long a node may be off the lists before it is set aside. */
 export const UNLISTED_FOR_MS = 60_000;
+/** So many nodes that nothing lists any more are remembered: as many as lists may name at once. */
+export const MOST_ASIDE = 5_000;
 
 /** Takes a list: new nodes are watched from now on, sources that are gone for good are dropped. */
 export function takeListing(step: Step, listing: Listing): void {
@@ -99,9 +103,21 @@ function setAside(step: Step, name: string): void {
   const node = nodes.get(name);
   if (!node) return;
   nodes.delete(name);
-  step.change({ nodes, nodesAside: new Map(step.state.nodesAside).set(name, node) });
+  step.change({ nodes, nodesAside: new Map(step.state.nodesAside).set(name, outlineOf(node)) });
   const message = `${name} is listed no longer and nothing runs there: it is set aside, its cards stay known`;
   step.tell({ name: 'node-unlisted', node: name, message }, 'warn');
+  const { nodesAside } = step.state;
+  const [oldest] = nodesAside;
+  if (nodesAside.size <= MOST_ASIDE || !oldest) return;
+  const reason = `of over ${MOST_ASIDE} nodes that are listed no longer it is the one that has been away for longest`;
+  dropNode(step, oldest[1], { node: oldest[0], reason, by: 'monitor' });
+}
+
+/** What must be known of a node if it comes back: its cards, its cooldown, its graces. What was read of it is old by then. */
+function outlineOf(node: NodeState): NodeState {
+  const gpus = { ...node.watch.gpus, listed: new Map(), unlearnt: 0 };
+  const nothing = { looks: new Map(), missingSinceMs: new Map(), throttles: new Map(), findings: [], unprotected: [] };
+  return { ...node, ...nothing, watch: { ...node.watch, sources: new Map(), gpus } };
 }
 
 function takeBack(step: Step, name: string): void {

@@ -1,7 +1,7 @@
 // Nodes that something finds: watched when they are listed, missing when they are off the list and something runs there,
 // set aside when nothing does; and what is remembered of them.
 import t from 'tap';
-import { UNLISTED_FOR_MS } from '../../src/domain/listing.ts';
+import { MOST_ASIDE, UNLISTED_FOR_MS } from '../../src/domain/listing.ts';
 import type { SourceReport } from '../../src/domain/reading.ts';
 import { EMPTY_REPORT } from '../../src/domain/reading.ts';
 import type { LiveWorkload } from '../../src/domain/stop.ts';
@@ -91,6 +91,41 @@ t.test('takeListing() still knows the cards of a node that comes back', async (t
     'reading-missing gpu/GPU-cccccccc-0000-4000-8000-000000000000/power',
     'reading-missing gpu/GPU-cccccccc-0000-4000-8000-000000000000/memory',
   ]);
+});
+
+t.test(
+  'settleListing() remembers of a node set aside what must be known when it comes back, and no readings',
+  async (t) => {
+    const world = foundWorld();
+    const before = world.state.nodes.get(OTHER_NODE);
+    unlist(world);
+    world.run(90);
+    const aside = world.state.nodesAside.get(OTHER_NODE);
+    t.equal(aside?.watch.sources.size, 0);
+    t.same([...(aside?.watch.gpus.known.keys() ?? [])], [GPU_C]);
+    t.same(aside?.watch.seen, before?.watch.seen, 'so that its readings have no grace of a first start');
+  },
+);
+
+t.test('settleListing() forgets the node that was set aside first when too many are', async (t) => {
+  const world = foundWorld();
+  unlist(world);
+  world.run(90);
+  const aside = world.state.nodesAside.get(OTHER_NODE);
+  if (!aside) throw new Error('it is not set aside');
+  const others = Array.from({ length: MOST_ASIDE - 1 }, (_, index) => [`gone-${index}`, aside] as const);
+  world.state = { ...world.state, nodesAside: new Map([[OTHER_NODE, aside], ...others]) };
+  t.ok(world.durable.has(`gpu/${OTHER_NODE}/${GPU_C}`));
+  list(world, [NODE, 'passing']);
+  world.run(10);
+  t.ok(world.state.nodesAside.has(OTHER_NODE), 'as many as there may be');
+  list(world, [NODE]);
+  world.run(90);
+  t.equal(world.state.nodesAside.size, MOST_ASIDE);
+  t.ok(world.state.nodesAside.has('passing'));
+  t.notOk(world.state.nodesAside.has(OTHER_NODE));
+  t.notOk(world.durable.has(`gpu/${OTHER_NODE}/${GPU_C}`), 'nor on the disk');
+  t.match(world.told('gpu-forgotten'), [{ node: OTHER_NODE, by: 'monitor' }]);
 });
 
 t.test('forget() takes a node that is set aside', async (t) => {
