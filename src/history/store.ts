@@ -272,6 +272,9 @@ export class Store {
     this.#layoutsUsedAtMs = nowMs;
     this.#layoutIds = new Map();
     this.#database.run('DELETE FROM layout WHERE used < ?', oldestMs - 3 * HOUR_MS);
+    // A cluster that makes its nodes anew every day leaves names that nothing is known of any more.
+    this.#nodeIds = new Map();
+    this.#database.run('DELETE FROM node WHERE id NOT IN (SELECT node FROM layout)');
   }
 
   /** Drops the oldest of everything until there is room again; gives the time before which nothing is left. */

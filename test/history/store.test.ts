@@ -241,6 +241,23 @@ t.test('Store drops what is older than it is to keep, and no sooner', async (t) 
   t.ok(keptMs <= 2 * HOUR_MS && keptMs > 2 * HOUR_MS - 120_000, `${keptMs / 60_000} min`);
 });
 
+t.test('Store forgets the names of nodes that no figure is kept of', async (t) => {
+  const { store } = await fresh(t, { keepMs: 2 * HOUR_MS });
+  const layouts = [layoutOf(1, 'n'), layoutOf(2, 'passing')];
+  store.write(
+    tickAt(
+      START_MS,
+      [1, 2].map((layout) => ({ layout, values: [60] })),
+      { layouts },
+    ),
+  );
+  const names = (): unknown[] => store.database.all('SELECT name FROM node ORDER BY name').map(({ name }) => name);
+  t.same(names(), ['n', 'passing']);
+  for (let hour = 1; hour <= 8; hour++) store.write(tickAt(START_MS + hour * HOUR_MS, [{ layout: 1, values: [61] }]));
+  t.same(names(), ['n']);
+  t.equal(ask(store, between(START_MS + 7 * HOUR_MS, START_MS + 8 * HOUR_MS)).series.length, 1);
+});
+
 t.test('Store with quarters of an hour keeps a peak of days ago', async (t) => {
   const { store } = await fresh(t, { keepMs: 7 * 24 * HOUR_MS });
   // Ticks of five minutes: a minute of its own each.
