@@ -30,6 +30,8 @@ const AGAIN_AFTER_MS = 500;
 const SYNC_TIMEOUT_MS = 3_000;
 const RULE_TIMEOUT_MS = 2_500;
 const RESET_TIMEOUT_MS = 4_000;
+/** Of trips whose reset is remembered: a stop that was under way then asks for seconds more at most. */
+const MOST_REMEMBERED = 1_000;
 /** Keys that only the leader renews, from its own report of the stop. */
 const PROGRESS_KEYS = ['state', 'stoppedOwners', 'unconfirmedPods'] as const;
 
@@ -79,8 +81,8 @@ export class ClusterLatch implements StopLatch {
   readonly #kept = new Set<string>();
   readonly #over = new Set<string>();
   readonly #closing = new AbortController();
-  /** Orders during which a labelled pod was seen to be refused. */
-  readonly #triedOut = new Set<string>();
+  /** The order during which a labelled pod was seen to be refused last; of those that arm only one stands at a time. */
+  #triedOut: string | null = null;
   #last: Promise<unknown> = Promise.resolve();
   #running: Promise<void> = Promise.resolve();
   #wake = new AbortController();
@@ -161,13 +163,12 @@ export class ClusterLatch implements StopLatch {
       if (outcome.kind === 'done') {
         request.commit();
         this.#kept.delete(request.tripId);
-        this.#triedOut.delete(request.tripId);
-        this.#over.add(request.tripId);
+        remember(this.#over, request.tripId);
         this.#isDisarmDue = true;
         this.poke();
       } else if (outcome.kind === 'not-written') {
         // The write may have arrived without its answer: then the next look latches the trip again.
-        this.#kept.add(request.tripId);
+        remember(this.#kept, request.tripId);
       }
       return outcome;
     });
@@ -180,13 +181,13 @@ export class ClusterLatch implements StopLatch {
     const armed = this.#parts.admission.arm(RULE_TIMEOUT_MS);
     this.#arming = armed;
     const state = await armed;
-    if (state.kind !== 'armed' || this.#triedOut.has(order.orderId)) return state;
+    if (state.kind !== 'armed' || this.#triedOut === order.orderId) return state;
     const trial = await this.#parts.admission.tryOut(RULE_TIMEOUT_MS);
     // A policy is read by the server once a second; the next look finds it in force.
     if (trial.kind === 'admitted') {
       return { kind: 'failed', detail: 'The deny rule is armed, and a labelled pod would still be admitted' };
     }
-    this.#triedOut.add(order.orderId);
+    this.#triedOut = order.orderId;
     return state;
   }
 
@@ -332,6 +333,12 @@ function demandOf(copy: LatchCopy, local: LocalLatch): LatchNews | null {
   }
   if (copy.kind !== 'latched' || copy.byHand === null || copy.record.resets < local.resets) return null;
   return { kind: 'must-trip', cause: 'manual', reason: `ConfigMap ${LATCH_MAP} was latched by hand: ${copy.byHand}` };
+}
+
+function remember(tripIds: Set<string>, tripId: string): void {
+  tripIds.add(tripId);
+  const [oldest] = tripIds;
+  if (tripIds.size > MOST_REMEMBERED && oldest !== undefined) tripIds.delete(oldest);
 }
 
 function newsOf({ reset, adopt }: Merge): readonly LatchNews[] {
