@@ -20,6 +20,8 @@ const REARM_MS = 2000;
 /** Reports are gathered: thousands of pods change within a second, and a report of them all must not crowd out the deletes. */
 const REPORT_EVERY_MS = 100;
 const REPORT_PER_ENTRY_MS = 0.2;
+/** Controllers that are followed; what makes new ones while a trip stands, day after day, must not fill the memory. */
+const MOST_OWNERS = 2_000;
 
 interface ClusterStopParts {
   readonly context: Omit<StopContext, 'changed' | 'orderId' | 'orderedAtMs' | 'ended'>;
@@ -47,6 +49,8 @@ export class ClusterStop {
   #lastReport = '';
   /** Entries of the last report. */
   #told = 0;
+  /** Controllers that were followed to their end and are told of no more. */
+  #uncounted = 0;
 
   constructor(parts: ClusterStopParts) {
     const { order, ended } = parts;
@@ -126,6 +130,17 @@ export class ClusterStop {
       if (!pursuit.isGuardedOnly) continue;
       const below = new Set([uid, ...look.view.descendantsOf(uid).map((one) => one.uid)]);
       pursuit.guard(this.#armed?.kind === 'armed' && !this.#sweep.runsBelow(below));
+    }
+    this.#bound(look.view);
+  }
+
+  /** The oldest that are gone are counted alone, as the pods' are. */
+  #bound(view: Look['view']): void {
+    for (const [uid, pursuit] of this.#owners) {
+      if (this.#owners.size <= MOST_OWNERS) return;
+      if (!pursuit.isStopped || view.owners.has(uid) || this.#sweep.runsBelow(new Set([uid]))) continue;
+      this.#owners.delete(uid);
+      this.#uncounted += 1;
     }
   }
 
@@ -207,6 +222,7 @@ export class ClusterStop {
       const name = this.#context.api.server;
       add('Cluster', name, 'failed', `No list of pods for over ${UNREACHABLE_AFTER_MS / 1000} s, still trying: ${why}`);
     }
+    if (this.#uncounted > 0) add('Controller', `${this.#uncounted} more that are gone`, 'stopped', undefined);
     for (const { what, detail } of this.#problems ?? []) add('List', what, 'failed', detail);
     if (this.#armed && this.#armed.kind !== 'absent') {
       const failure = this.#armed.kind === 'failed' ? this.#armed.detail : undefined;

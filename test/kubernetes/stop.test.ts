@@ -156,6 +156,27 @@ t.test('stop() keeps looking: what comes back is stopped, and verified is taken 
   t.equal(rig.cluster.asked.length, 0, 'an order that is withdrawn asks nothing more');
 });
 
+t.test('stop() follows 2,000 controllers, and counts those beyond that are gone', async (t) => {
+  const rig = new Rig(t);
+  const labels = { 'vsf-workload': 'true' };
+  const spec = { replicas: 0, template: template() };
+  const names = Array.from({ length: 2_100 }, (_, index) => `old-${index}`);
+  for (const name of names) rig.cluster.put('ReplicaSet', name, { metadata: { labels }, spec });
+  await rig.look();
+  rig.stop();
+  await rig.clock.advance(5_000);
+  const told = (): number => rig.last.entries.filter(({ kind }) => kind === 'ReplicaSet').length;
+  t.equal(told(), 2_100, 'all that are there');
+  rig.cluster.takeAway(({ kind }) => kind === 'ReplicaSet');
+  await rig.clock.advance(20_000);
+  t.equal(told(), 2_000);
+  t.match(
+    rig.last.entries.find(({ kind }) => kind === 'Controller'),
+    { name: '100 more that are gone', state: 'stopped', verified: true },
+  );
+  t.ok(rig.last.verified);
+});
+
 t.test('stop() suspends a Job before its pods are deleted, or gives it 300 ms', async (t) => {
   const rig = new Rig(t);
   rig.cluster.owner('Job', 'batch', { spec: { parallelism: 2, template: template() } });
