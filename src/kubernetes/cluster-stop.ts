@@ -29,6 +29,8 @@ interface ClusterStopParts {
   readonly line: <T>(work: () => Promise<T>) => Promise<T>;
   readonly nodeState: (node: string) => NodeState;
   readonly report: (progress: StopProgress) => void;
+  /** Asks for a look at the cluster now rather than in its time. */
+  readonly lookSoon: () => void;
   readonly ended: AbortSignal;
 }
 
@@ -81,8 +83,9 @@ export class ClusterStop {
   /** Acts on what is in memory; resolves when the order is withdrawn. */
   async run(memory: Look | null): Promise<void> {
     const { clock, ended } = this.#context;
-    if (memory) this.#act(memory, false);
+    // Sent before anything else: behind hundreds of deletes it would let the first new pods in.
     const arming = this.#arms ? this.#keepArmed() : undefined;
+    if (memory) this.#act(memory, false);
     this.#report();
     while (!ended.aborted) {
       await clock.sleep(1000, ended);
@@ -152,7 +155,10 @@ export class ClusterStop {
   async #keepArmed(): Promise<void> {
     const { clock, latch, ended } = this.#context;
     while (!ended.aborted) {
+      const wasArmed = this.#armed?.kind === 'armed';
       this.#armed = await latch.arm(this.#parts.order);
+      // Nothing new comes in from here on: one look finds whoever was quicker than the rule.
+      if (this.#armed.kind === 'armed' && !wasArmed) this.#parts.lookSoon();
       this.#reportSoon();
       await clock.sleep(REARM_MS, ended);
     }

@@ -105,6 +105,7 @@ export function createKubernetesActuator(options: KubernetesActuatorOptions): Ac
       line,
       nodeState,
       report,
+      lookSoon: () => nudge.abort(),
       ended: ending.signal,
     });
     const work = one.run(looks.lastFull);

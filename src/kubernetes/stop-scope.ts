@@ -6,6 +6,10 @@ import type { ClusterView, OwnerView, PodView } from './cluster-view.ts';
 export interface Covered {
   /** Topmost first: a controller undoes what happens to those below it. */
   readonly owners: readonly OwnerView[];
+  /**
+   * Those that nothing makes again first: a controller answers the first delete of its pods within 20 ms, and by the time
+   * that theirs are sent, the deny rule has had longer to come into force.
+   */
   readonly pods: readonly PodView[];
 }
 
@@ -82,5 +86,9 @@ export class StopScope {
 
 function covered(view: ClusterView, owners: readonly OwnerView[], pods: Iterable<PodView>): Covered {
   const running = owners.filter((owner) => !owner.hasEnded);
-  return { owners: running.sort((a, b) => view.depthOf(a) - view.depthOf(b)), pods: [...pods] };
+  const isMadeAgain = ({ controllerUid }: PodView): number => (controllerUid === undefined ? 0 : 1);
+  return {
+    owners: running.sort((a, b) => view.depthOf(a) - view.depthOf(b)),
+    pods: [...pods].sort((a, b) => isMadeAgain(a) - isMadeAgain(b)),
+  };
 }

@@ -156,6 +156,58 @@ t.test('stop() keeps looking: what comes back is stopped, and verified is taken 
   t.equal(rig.cluster.asked.length, 0, 'an order that is withdrawn asks nothing more');
 });
 
+t.test(
+  'stop() asks for the deny rule before anything else: behind deletes it would let the first new pods in',
+  async (t) => {
+    const rig = new Rig(t);
+    deployment(rig.cluster, 'train', 3);
+    await rig.look();
+    let askedBefore: number | null = null;
+    const { arm } = rig.latch;
+    rig.latch.arm = (order) => {
+      askedBefore ??= rig.cluster.asked.length;
+      return arm.call(rig.latch, order);
+    };
+    rig.stop();
+    t.equal(askedBefore, 0);
+    t.ok(rig.cluster.count('remove', '/pods/') > 0, 'and the first deletes are sent in the same moment');
+    await rig.clock.advance(100);
+  },
+);
+
+t.test('stop() deletes pods that nothing makes again before those of controllers', async (t) => {
+  const rig = new Rig(t);
+  deployment(rig.cluster, 'train', 3);
+  for (const name of ['a', 'b']) rig.cluster.pod(name);
+  await rig.look();
+  rig.stop();
+  const deleted = rig.cluster.asked.filter(({ verb }) => verb === 'remove').map(({ path }) => path.split('/').at(-1));
+  t.strictSame(deleted.slice(0, 2).sort(), ['a', 'b']);
+  t.equal(deleted.length, 5, 'and all of them in the same moment, as far as there is room');
+  await rig.clock.advance(100);
+});
+
+t.test('stop() looks as soon as the deny rule holds, and so finds at once what came in before it', async (t) => {
+  const rig = new Rig(t);
+  deployment(rig.cluster, 'train', 3);
+  await rig.look();
+  // Controllers that are slow to be scaled, and a rule that comes into force a moment too late.
+  rig.cluster.fault = ({ verb }) => (verb === 'patch' ? 'hang' : undefined);
+  rig.latch.arm = async () => {
+    await rig.clock.sleep(100);
+    rig.cluster.denies = () => true;
+    return { kind: 'armed' };
+  };
+  rig.stop();
+  await rig.clock.advance(99);
+  t.equal(rig.cluster.pods.length, 6, 'three that are told to end, three that came back');
+  t.equal(rig.cluster.count('remove', '/pods/'), 3);
+  await rig.clock.advance(21);
+  t.equal(rig.cluster.count('remove', '/pods/'), 6, 'not only after the 500 ms of the usual look');
+  await rig.clock.advance(20_000);
+  t.strictSame(rig.running, []);
+});
+
 t.test('stop() follows 2,000 controllers, and counts those beyond that are gone', async (t) => {
   const rig = new Rig(t);
   const labels = { 'vsf-workload': 'true' };
