@@ -3,18 +3,21 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freshFolder, start, until } from './measure.mjs';
 
-/** Starts `nodes` nodes with two exporters each, a share of them warm enough for fast sampling. */
-export async function startFleet(nodes, warmShare = 0) {
-  const program = start(process.execPath, [join(import.meta.dirname, 'fleet-exporters.mjs'), `${nodes}`, `${warmShare}`]);
-  const { port, nodeBytes, gpuBytes } = await until('the fleet', () => JSON.parse(program.said()), { program });
-  const base = `http://127.0.0.1:${port}`;
+/** Starts `nodes` nodes with two exporters each, a share of them warm enough for fast sampling, behind so many ports. */
+export async function startFleet(nodes, warmShare = 0, portCount = 1) {
+  const args = [nodes, warmShare, portCount].map(String);
+  const program = start(process.execPath, [join(import.meta.dirname, 'fleet-exporters.mjs'), ...args]);
+  const { ports, nodeBytes, gpuBytes } = await until('the fleet', () => JSON.parse(program.said()), { program });
+  const [base, ...others] = ports.map((port) => `http://127.0.0.1:${port}`);
+  const baseOf = (node) => [base, ...others][node % ports.length];
   return {
     ...program,
     nodes,
+    base,
     nodeBytes,
     gpuBytes,
     /** Per node: node_exporter's, dcgm-exporter's. */
-    urls: Array.from({ length: nodes }, (_, i) => [`${base}/${i}/node`, `${base}/${i}/gpu`]),
+    urls: Array.from({ length: nodes }, (_, i) => [`${baseOf(i)}/${i}/node`, `${baseOf(i)}/${i}/gpu`]),
     /** Bytes so far, by who asked. */
     sentTo: async (who) => (await (await fetch(`${base}/sent`)).json())[who] ?? 0,
   };

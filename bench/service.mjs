@@ -1,17 +1,15 @@
 // The real service, dist/bundle/main.js, started as `serve` would be, and what benches ask of it.
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { freshFolder, MAIN, ROOT, start, until } from './measure.mjs';
 
 /**
- * Starts the service and waits until it listens. `config`: lines of YAML, or `file`: a whole file's path, which names its
- * own stateDir. With `probed` its event loop is watched (probe.mjs).
+ * Starts the service and waits until it listens. `config`: lines of YAML, or `file`: a whole file's path, with the `stateDir`
+ * that it names. With `probed` its event loop is watched (probe.mjs).
  */
-export async function startService({ config = '', file = null, args = [], probed = false } = {}) {
-  const folder = freshFolder();
-  const path = file ?? join(folder, 'safety.yaml');
-  const stateDir = join(folder, 'state');
+export async function startService({ config = '', file = null, stateDir = join(freshFolder(), 'state'), args = [], probed = false } = {}) {
+  const path = file ?? join(dirname(stateDir), 'safety.yaml');
   if (!file) writeFileSync(path, `stateDir: ${stateDir}\n${config}\n`);
   const probe = probed ? ['--import', join(import.meta.dirname, 'probe.mjs')] : [];
   const startedMs = performance.now();
@@ -45,10 +43,10 @@ export async function startService({ config = '', file = null, args = [], probed
     /** Until a workload may start. */
     untilSafe: (withinMs = 60_000) =>
       until('a safe preflight', async () => (await ask('GET', '/preflight')).status === 200, { program, everyMs: 50, withinMs }),
-    /** The event loop since it was last asked. */
-    loop: async (reset = true) => {
+    /** The event loop since it was last asked, memory, and what keeps the process alive; see probe.mjs. */
+    loop: async (reset = true, collect = false) => {
       const told = once(program.child, 'message');
-      program.child.send({ reset });
+      program.child.send({ reset, collect });
       return (await told)[0];
     },
     /** A metric without labels, by its name. */

@@ -80,6 +80,7 @@ const SCENES: Readonly<Record<string, Scene>> = {
       'npm run safety-case': BUILDS,
       'npm run simulate -- --seeds 1000': BUILDS,
       'npm run bench -- --quick': BUILDS,
+      'npm run soak -- --minutes 30': BUILDS,
     },
   },
   'bench/README.md': {
@@ -89,6 +90,8 @@ const SCENES: Readonly<Record<string, Scene>> = {
       'npm run bench -- --quick': BUILDS,
       'npm run bench -- --write': BUILDS,
       'node bench/parse.mjs': BUILDS,
+      'npm run soak -- --minutes 30': BUILDS,
+      'npm run soak -- --minutes 30 --results soak.json': BUILDS,
     },
   },
   'docs/simulation.md': {
