@@ -49,7 +49,8 @@ export function startLoad({ service, fleet, file, signal }) {
       note(route, answer.statusCode, usual.includes(answer.statusCode) ? null : text);
       return { status: answer.statusCode, body: answer.headers['content-type']?.includes('json') && text ? JSON.parse(text) : text };
     } catch (error) {
-      const code = error.code ?? error.name;
+      // The code of an aborted request is a number.
+      const code = typeof error.code === 'string' ? error.code : error.name;
       if (!signal.aborted) note(route, code, /Timeout/i.test(code) ? null : error.message);
       return { status: 0, body: null };
     }

@@ -71,7 +71,7 @@ async function look(service, stateDir, isCollected) {
     'memory (RSS)': rssMiBOf(service.pid),
     ...(isCollected && {
       'heap after collection': memory.heapUsed / MIB,
-      'buffers after collection': (memory.external + memory.arrayBuffers) / MIB,
+      'buffers after collection': memory.external / MIB,
     }),
     'open files': readdirSync(`/proc/${service.pid}/fd`).length,
     'what keeps it alive': resources.length,
@@ -169,6 +169,8 @@ const faults = [
 const head = `${NODES} nodes, ${minutes} minutes, the first ${round(warmUpMs / 60_000)} of them to warm up; ${machine().text}`;
 console.log(`\n${head}\n\n${table(verdicts)}\n`);
 console.log(Object.entries(counts.answers).sort().map(([answer, count]) => `${count} × ${answer}`).join(', '));
-console.log(faults.length === 0 ? '\nNothing grows.' : `\n${faults.join('\n')}`);
+const isShort = Object.values(verdicts).some(({ verdict }) => verdict === 'too short');
+const nothing = isShort ? 'Nothing is seen to grow; for some of it the run was too short.' : 'Nothing grows.';
+console.log(`\n${faults.length === 0 ? nothing : faults.join('\n')}`);
 if (options.results) writeFileSync(options.results, `${JSON.stringify({ head, verdicts, counts, warnings, faults, looks }, null, 1)}\n`);
 process.exit(faults.length === 0 ? 0 : 1);
