@@ -46,7 +46,8 @@ export function startLoad({ service, fleet, file, signal }) {
         body: body ? JSON.stringify(body) : null,
       });
       const text = await answer.body.text();
-      note(route, answer.statusCode, usual.includes(answer.statusCode) ? null : text);
+      // 408: the request itself took too long to arrive, from a process that got no CPU.
+      note(route, answer.statusCode, [...usual, 408].includes(answer.statusCode) ? null : text);
       return { status: answer.statusCode, body: answer.headers['content-type']?.includes('json') && text ? JSON.parse(text) : text };
     } catch (error) {
       // The code of an aborted request is a number.
