@@ -88,6 +88,7 @@ const SCENES: Readonly<Record<string, Scene>> = {
       'npm run bench': BUILDS,
       'npm run bench -- parse reaction': BUILDS,
       'npm run bench -- --quick': BUILDS,
+      'npm run bench -- --brief': BUILDS,
       'npm run bench -- --write': BUILDS,
       'node bench/parse.mjs': BUILDS,
       'npm run soak -- --minutes 30': BUILDS,
