@@ -78,16 +78,6 @@ export function covers(scope: TripScope, node: string): boolean {
   return scope.kind === 'all' || scope.nodes.includes(node);
 }
 
-/** The trip that holds a node: the one of everything first. */
-export function tripOf(trips: Iterable<Trip>, node: string): Trip | null {
-  let found: Trip | null = null;
-  for (const trip of trips) {
-    if (trip.scope.kind === 'all') return trip;
-    if (!found && trip.scope.nodes.includes(node)) found = trip;
-  }
-  return found;
-}
-
 /** What a look makes of a node's cooldown. `null` is none. An unconfirmed hard stop starts none. */
 export function coolingAfter(
   before: Cooling | null,
@@ -118,16 +108,16 @@ export function coolingLeftSeconds(cooling: Cooling, nowMs: number, intervalMs: 
   return Math.ceil((leftMs > 0 ? leftMs : intervalMs) / 1000);
 }
 
-/** The interlock as the nodes asked about see it. */
+/** The interlock as the nodes asked about see it; `cooling` are those of them that cool down. */
 export function viewInterlock(
   trips: Iterable<Trip>,
-  cooling: Iterable<readonly [string, Cooling | null]>,
+  cooling: Iterable<readonly [string, Cooling]>,
   isAsked: (node: string) => boolean,
 ): InterlockView {
   const nodes: Record<string, InterlockState> = {};
   let tripId: string | undefined;
   let everything: string | undefined;
-  for (const [node, cools] of cooling) if (cools && isAsked(node)) nodes[node] = 'cooling';
+  for (const [node] of cooling) nodes[node] = 'cooling';
   for (const trip of trips) {
     if (trip.scope.kind === 'all') {
       everything = trip.tripId;
@@ -143,10 +133,10 @@ export function viewInterlock(
   return { state, ...(tripId !== undefined && { tripId }), nodes };
 }
 
-/** The interlock's own findings for the nodes asked about. */
+/** The interlock's own findings for the nodes asked about; `cooling` are those of them that cool down. */
 export function interlockFindings(
   trips: Iterable<Trip>,
-  cooling: Iterable<readonly [string, Cooling | null]>,
+  cooling: Iterable<readonly [string, Cooling]>,
   isAsked: (node: string) => boolean,
   nowMs: number,
   intervalMs: number,
@@ -166,7 +156,6 @@ export function interlockFindings(
     }
   }
   for (const [node, cools] of cooling) {
-    if (!cools || !isAsked(node)) continue;
     const waitSeconds = coolingLeftSeconds(cools, nowMs, intervalMs);
     findings.push({
       code: 'interlock-cooling',

@@ -1,6 +1,6 @@
 // One answer out of findings: for everything, for the nodes asked about, or for the holder of a lease.
 import { unprotectedOfAll } from './cluster.ts';
-import { interlockFindings, viewInterlock } from './interlock.ts';
+import { type Cooling, interlockFindings, viewInterlock } from './interlock.ts';
 import { isLeaseOn, type Lease } from './lease.ts';
 import { type Finding, MOST_FINDINGS, resultOf, type SafetyResult, type Unprotected } from './result.ts';
 import { settingsOf } from './settings.ts';
@@ -41,7 +41,7 @@ export function compose(
   const { settings } = state;
   const unprotected: Unprotected[] = [...(extra.unprotected ?? []), ...unprotectedOfAll(state)];
   const profiles = new Set<string>();
-  const cooling: [string, NodeState['cooling']][] = [];
+  const cooling: [string, Cooling][] = [];
   for (const node of nodesIn(state, scope)) {
     const name = node.watch.node;
     if (node.cooling) cooling.push([name, node.cooling]);

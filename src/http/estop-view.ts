@@ -14,7 +14,7 @@ function tripView(trip: Trip): Told<typeof TripSchema> {
 
 /** The interlock over all nodes; `nodes` names those that are not clear. */
 export function interlockOf(state: SafetyState): InterlockView {
-  const coolings = [...state.nodes].map(([name, { cooling }]) => [name, cooling] as const);
+  const coolings = [...state.nodes].flatMap(([name, { cooling }]) => (cooling ? [[name, cooling] as const] : []));
   return viewInterlock(state.trips.values(), coolings, () => true);
 }
 

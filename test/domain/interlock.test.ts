@@ -1,11 +1,10 @@
 // The interlock: what each kind of event does in each of its states, how long a cooldown lasts, and what ends a trip.
 import t from 'tap';
 import type { SafetyEvent } from '../../src/domain/events.ts';
-import { tripOf } from '../../src/domain/interlock.ts';
 import type { InterlockState } from '../../src/domain/result.ts';
 import type { StopEntry } from '../../src/domain/stop.ts';
 import { standbyOf } from '../support/cluster-state.ts';
-import { DomainWorld, GPU_A, LEASE_ID, NODE } from '../support/domain-world.ts';
+import { coolNode, DomainWorld, GPU_A, LEASE_ID, NODE, worldSettings } from '../support/domain-world.ts';
 import { LEASE_B, OTHER_NODE, twoLeases, twoNodes, twoSettings } from '../support/two-nodes.ts';
 
 /** A world in this state, with whatever was hot cool again. */
@@ -183,6 +182,16 @@ t.test('decide() cools for 60 s from the last warning, not from the first', asyn
   t.equal(world.told('cooling-ended').length, 1);
 });
 
+t.test('decide() says how long to wait: what is left of the minute, then one tick at a time', async (t) => {
+  const world = DomainWorld.running();
+  world.gpu().temperatureC = 82;
+  t.equal(world.run(10).waitSeconds, 60);
+  world.gpu().temperatureC = 79;
+  t.equal(world.run(20).waitSeconds, 40);
+  t.equal(world.run(40).waitSeconds, 10, 'the minute is over, and 79 °C is not cool');
+  t.match(world.run(30), { waitSeconds: 10, interlock: { state: 'cooling' } });
+});
+
 t.test('decide() cools until every temperature of the node is 2 °C below its warning', async (t) => {
   const world = DomainWorld.running();
   world.gpu().temperatureC = 82;
@@ -198,6 +207,38 @@ t.test('decide() cools until every temperature of the node is 2 °C below its wa
   world.gpu().temperatureC = 78;
   world.run(10);
   t.equal(world.interlock, 'clear', '2.0 °C below is');
+});
+
+t.test(
+  "decide() cools by a card's own warning where its slowdown temperature is below the profile's hard stop",
+  async (t) => {
+    const node = coolNode();
+    Object.assign(node.gpus[GPU_A] ?? {}, { slowdownC: 75 });
+    const world = DomainWorld.running(worldSettings(), { [NODE]: node });
+    world.gpu().temperatureC = 69.9;
+    world.run(10);
+    t.equal(world.interlock, 'clear');
+    world.gpu().temperatureC = 70;
+    world.run(10);
+    t.equal(world.interlock, 'cooling', '5 °C below its slowdown temperature');
+    world.gpu().temperatureC = 68.1;
+    world.run(120);
+    t.equal(world.interlock, 'cooling', '1.9 °C below that is not cool');
+    world.gpu().temperatureC = 68;
+    world.run(10);
+    t.equal(world.interlock, 'clear');
+  },
+);
+
+t.test('decide() ends a cooldown without a temperature that is waived and not there', async (t) => {
+  const world = DomainWorld.running(worldSettings({}, { waive: ['cpu-temperature'] }));
+  world.node.cpuC = 91;
+  world.run(10);
+  world.node.cpuC = null;
+  world.run(50);
+  t.equal(world.interlock, 'cooling');
+  world.run(10);
+  t.equal(world.interlock, 'clear', 'nobody requires it, and it may never come back');
 });
 
 t.test('decide() neither ends nor starts a cooldown by a temperature that is missing', async (t) => {
@@ -248,6 +289,31 @@ t.test('decide() begins a cooldown anew after a restart, and takes it up under a
   t.equal(world.interlock, 'cooling', 'a whole minute from the restart');
   world.run(10);
   t.equal(world.interlock, 'clear');
+});
+
+t.test("decide() answers of the nodes asked about alone: another one's cooldown or trip is not theirs", async (t) => {
+  const world = DomainWorld.running(twoSettings(), twoNodes());
+  const here = { nodes: [NODE] };
+  world.gpu().temperatureC = 82;
+  world.run(10);
+  world.gpu().temperatureC = 60;
+  t.match(world.preflight({ nodes: [OTHER_NODE] }).result, { action: 'PROCEED', interlock: { state: 'clear' } });
+  const cooling = world.preflight(here).result;
+  t.same(cooling.interlock, { state: 'cooling', nodes: { [NODE]: 'cooling' } });
+  t.match(cooling.findings, [{ code: 'interlock-cooling', component: 'interlock', node: NODE }]);
+  world.run(60);
+  world.stop([OTHER_NODE]);
+  const { tripId } = world;
+  const clear = world.preflight(here).result;
+  t.same([clear.action, clear.interlock], ['PROCEED', { state: 'clear', nodes: {} }]);
+  const both = world.preflight().result;
+  t.same(both.interlock, { state: 'tripped', tripId, nodes: { [OTHER_NODE]: 'tripped' } });
+  t.match(both.findings, [{ code: 'interlock-tripped', component: 'interlock', node: OTHER_NODE, action: 'ABORT' }]);
+  world.stop();
+  const everything = world.preflight(here).result;
+  t.same(everything.interlock, { state: 'tripped', tripId: world.tripId, nodes: {} });
+  t.match(everything.findings, [{ code: 'interlock-tripped', component: 'interlock', action: 'ABORT' }]);
+  t.notOk('node' in (everything.findings[0] ?? {}), 'of no node: of everything');
 });
 
 // Trips.
@@ -387,13 +453,6 @@ t.test('decide() touches and latches nothing by a drill', async (t) => {
     world.effects.map((effect) => effect.kind).filter((kind) => kind !== 'log' && kind !== 'publish'),
     [],
   );
-});
-
-t.test("tripOf() finds the trip of everything before a node's own", async (t) => {
-  const world = DomainWorld.running(twoSettings(), twoNodes());
-  world.stop([NODE]);
-  t.equal(tripOf(world.state.trips.values(), NODE)?.tripId, world.tripId);
-  t.equal(tripOf(world.state.trips.values(), OTHER_NODE), null);
 });
 
 t.test('resultForLease() of a lease without nodes leaves out a node whose own trip it is not among', async (t) => {

@@ -47,6 +47,37 @@ t.test(
   },
 );
 
+t.test('decide() never calls a stop verified by some of its actuators', async (t) => {
+  const world = DomainWorld.running();
+  const actuators = ['kubernetes', 'local-processes'].map((name) => ({ name, available: true, detail: '' }));
+  world.submit({ kind: 'inventoried', actuators, workloads: [], seesPods: false });
+  world.stop();
+  world.cool();
+  world.run(10);
+  world.stopReported(true);
+  t.equal(reportOf(world)?.state, 'stopping', 'the other one has said nothing');
+  const orderId = world.tripId;
+  world.submit({ kind: 'stop-reported', orderId, actuator: 'kubernetes', entries: [], verified: false });
+  t.equal(reportOf(world)?.state, 'stopping');
+  world.submit({ kind: 'stop-reported', orderId, actuator: 'kubernetes', entries: [], verified: true });
+  t.equal(reportOf(world)?.state, 'verified');
+});
+
+t.test('decide() dates a stop by when it became verified or unverified, and by nothing before', async (t) => {
+  const world = DomainWorld.running();
+  world.stop();
+  world.cool();
+  world.run(20);
+  t.equal(reportOf(world)?.settledAt, null);
+  world.run(10);
+  const lateAt = new Date(world.wallMs).toISOString();
+  t.match(reportOf(world), { state: 'unverified', settledAt: lateAt });
+  world.run(20);
+  t.equal(reportOf(world)?.settledAt, lateAt, 'not by each look again');
+  world.stopReported(true);
+  t.match(reportOf(world), { state: 'verified', settledAt: new Date(world.wallMs).toISOString() });
+});
+
 t.test('decide() never calls a stop verified by a loaded card that cannot be read', async (t) => {
   const world = DomainWorld.running();
   world.stop();

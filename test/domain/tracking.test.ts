@@ -97,6 +97,8 @@ t.test('watchSource() takes the worst of duplicates that are possible numbers', 
   t.equal(source.cause(), 'invalid', 'and is missing when none is');
   source.look(20, { readings: [gpuTemperature(99, { informational: true }), gpuTemperature(60)] });
   t.equal(source.track().value, 60, 'what is shown only is not judged');
+  source.look(30, { readings: [gpuTemperature(511), gpuTemperature(62)] });
+  t.equal(source.track().value, 62, 'whichever comes first');
 });
 
 t.test('watchSource() refuses a stamp that is older than staleAfter, or over 5 s ahead, or no number', async (t) => {
