@@ -15,6 +15,7 @@ import {
   nodeSettings,
   worldSettings,
 } from '../support/domain-world.ts';
+import { OTHER_NODE, twoLeases } from '../support/two-nodes.ts';
 
 /** Freezes everything that a value is made of; a Map or Set is made to refuse changes, too. */
 function deepFreeze<T>(value: T, seen = new Set<unknown>()): T {
@@ -84,6 +85,18 @@ t.test('decide() ends each tick in exactly one result, whatever failed', async (
   const empty = new DomainWorld(worldSettings({ nodes: new Map() }), {});
   t.match(empty.tick(), { safe: false }, 'nothing is known: not safe');
   t.match(empty.preflight(), { result: { safe: false, action: 'WAIT_COOLDOWN' } });
+});
+
+t.test('decide() misses every required reading of a configured node that no source has told of', async (t) => {
+  const nodes = new Map([NODE, 'silent'].map((name) => [name, nodeSettings()]));
+  const world = DomainWorld.running(worldSettings({ nodes }));
+  t.equal(world.result.action, 'WAIT_COOLDOWN');
+  const missing = world.result.findings.filter(({ node }) => node === 'silent');
+  t.same(missing.map(({ code, component, quantity }) => `${code} ${component} ${quantity}`).sort(), [
+    'reading-missing cpu temperature',
+    'reading-missing cpu utilization',
+    'reading-missing memory memory',
+  ]);
 });
 
 t.test('decide() publishes a change of action at once, and nothing between ticks without one', async (t) => {
@@ -204,6 +217,149 @@ t.test('fastNodes() are the live, the doubtful and the warm, worst first', async
   Object.assign(nodes['idle']?.gpus['GPU-idle'] ?? {}, { temperatureC: 74.9 });
   world.run(10);
   t.same(fastNodes(world.state), ['hot', 'warm', 'live']);
+});
+
+t.test(
+  "fastNodes() measures a temperature by its own warning: a CPU's, a card's, and no reading that is missing",
+  async (t) => {
+    const world = DomainWorld.running();
+    const isFastAt = (change: () => void): boolean => {
+      change();
+      world.run(10);
+      return fastNodes(world.state).length > 0;
+    };
+    t.notOk(
+      isFastAt(() => Object.assign(world.node, { cpuC: 84.9 })),
+      'a CPU may be warmer than a card',
+    );
+    t.ok(isFastAt(() => Object.assign(world.node, { cpuC: 85 })));
+    t.notOk(isFastAt(() => Object.assign(world.node, { cpuC: 50 })));
+    t.ok(isFastAt(() => Object.assign(world.gpu(), { temperatureC: 76 })));
+    t.notOk(
+      isFastAt(() => Object.assign(world.gpu(), { temperatureC: null })),
+      'nothing is read any more that is warm',
+    );
+    const node = coolNode();
+    Object.assign(node.gpus[GPU_A] ?? {}, { slowdownC: 65, temperatureC: 55.5 });
+    t.same(
+      fastNodes(DomainWorld.running(worldSettings(), { [NODE]: node }).state),
+      [NODE],
+      'by its slowdown temperature',
+    );
+  },
+);
+
+t.test('fastNodes() are 200 at most, the worst ones', async (t) => {
+  const names = Array.from({ length: 201 }, (_, at) => `node-${at}`);
+  const nodes = Object.fromEntries(names.map((name) => [name, { ...coolNode(), cpuC: 88.25, gpus: {} }]));
+  Object.assign(nodes['node-200'] ?? {}, { cpuC: 89 });
+  const world = new DomainWorld(worldSettings({ nodes: new Map(names.map((name) => [name, nodeSettings()])) }), nodes);
+  world.tick();
+  const fast = fastNodes(world.state);
+  t.same([fast.length, fast[0]], [200, 'node-200']);
+});
+
+t.test('nextWakeMs() never names a time that is over: nobody would sleep again', async (t) => {
+  const wakesLater = (world: DomainWorld): boolean => (nextWakeMs(world.state) ?? Infinity) > world.elapsedMs;
+  const looked = DomainWorld.running();
+  looked.gpu().powerW = 305;
+  looked.fast();
+  looked.pass(2_000);
+  looked.submit({ kind: 'clock-looked' });
+  t.equal(looked.interlock, 'tripped');
+  t.ok(wakesLater(looked), 'a second look that is over stands until its reading comes down');
+  const blind = DomainWorld.running();
+  blind.askLease();
+  blind.node.fails = true;
+  for (let atS = 0; atS < 120; atS += 10) {
+    blind.run(10);
+    t.ok(wakesLater(blind), `${atS} s blind`);
+  }
+  t.equal(blind.interlock, 'tripped');
+});
+
+t.test('decide() judges by a question every node that it is about, read or not', async (t) => {
+  for (const asked of [null, ['other']]) {
+    const settings = worldSettings({ nodes: new Map([NODE, 'other'].map((name) => [name, nodeSettings()])) });
+    const world = DomainWorld.running(settings, {
+      [NODE]: coolNode(),
+      other: { ...coolNode(), gpus: { 'GPU-c': coolGpu() } },
+    });
+    Object.assign(world.nodes['other']?.gpus['GPU-c'] ?? {}, { powerW: 305 });
+    world.fast();
+    world.pass(2_000);
+    const reports = world.reports().filter(({ node }) => node === NODE);
+    const request = { intensity: null, nodes: asked, constraints: null, constraintKeys: [] };
+    const answer = world.submit({ kind: 'preflight-asked', request, reports });
+    t.match(answer, { kind: 'judged', isTripped: true, result: { action: 'ABORT' } }, 'no second sample came in time');
+  }
+});
+
+t.test('decide() takes a tick for an evaluation whoever was silent, and a look at all nodes, too', async (t) => {
+  const settings = worldSettings({ nodes: new Map([NODE, 'silent'].map((name) => [name, nodeSettings()])) });
+  const silent = DomainWorld.running(settings);
+  t.equal(silent.askLease({ nodes: [NODE] }).kind, 'granted');
+  silent.run(40);
+  t.equal(silent.renew().kind, 'renewed');
+  const world = DomainWorld.running();
+  world.askLease();
+  for (let atS = 0; atS < 40; atS += 2) {
+    world.pass(2_000);
+    world.fast();
+  }
+  t.equal(world.renew().kind, 'renewed');
+});
+
+t.test('decide() judges when any second look is due, not when all are', async (t) => {
+  const world = DomainWorld.running();
+  world.gpu(GPU_A).powerW = 305;
+  world.fast();
+  world.pass(1_500);
+  Object.assign(world.gpu(GPU_A), { powerW: null });
+  world.gpu(GPU_B).powerW = 305;
+  world.fast();
+  world.pass(500);
+  world.submit({ kind: 'clock-looked' });
+  t.equal(world.interlock, 'tripped');
+});
+
+t.test('decide() tells once that the journal failed, and once that it is back', async (t) => {
+  const world = DomainWorld.running();
+  for (const ok of [false, false, true, true]) world.submit({ kind: 'journal-reported', ok, detail: 'ENOSPC' });
+  t.equal(world.told('journal-failed').length, 1);
+  t.equal(world.told('journal-back').length, 1);
+});
+
+t.test('decide() publishes what a start is refused for as long as some node is idle', async (t) => {
+  const world = twoLeases();
+  world.inventory([], false, false);
+  t.equal(world.run(10).action, 'PROCEED', 'both nodes are at work, and what runs may go on');
+  world.submit({ kind: 'release-asked', leaseId: LEASE_ID, identity: 'local' });
+  t.match(world.run(10), { action: 'WAIT_COOLDOWN', findings: [{ code: 'actuator-unavailable' }] });
+});
+
+t.test("decide() publishes each node's worst margin, judged in this step or not", async (t) => {
+  const world = twoLeases();
+  const margins = () =>
+    world.effects.flatMap((effect) =>
+      effect.kind === 'publish' && effect.message.type === 'evaluation' ? [effect.message.data.worstMargins] : [],
+    );
+  world.gpu().temperatureC = 68;
+  world.run(10);
+  const [first] = margins();
+  t.match(first, [
+    { node: NODE, component: 'gpu', quantity: 'temperature', value: 68, limit: 85, marginRatio: 0.2 },
+    { node: OTHER_NODE, component: 'gpu', quantity: 'temperature', value: 55.25 },
+  ]);
+  world.effects = [];
+  world.gpu().temperatureC = 81;
+  world.submit({ kind: 'observed', why: 'fast', reports: world.reports().filter(({ node }) => node === NODE) });
+  t.match(margins(), [
+    [
+      { node: NODE, value: 81 },
+      { node: OTHER_NODE, value: 55.25 },
+    ],
+  ]);
 });
 
 t.test('nextWakeMs() is null while nothing is due', async (t) => {

@@ -271,6 +271,33 @@ t.test('decide() judges a raise as a start, and renews unchanged where it refuse
   t.equal((world.durable.get(`lease/${LEASE_ID}`) as Lease).intensity, 0.3);
 });
 
+t.test('decide() judges a raise by the readings that came with it', async (t) => {
+  const world = leased({ intensity: 0.4 });
+  world.gpu().temperatureC = 82;
+  world.pass(2_000);
+  t.match(world.renew(0.6), {
+    kind: 'renewed',
+    lease: { intensity: 0.4, expiresAtMs: world.elapsedMs + 300_000 },
+    result: { action: 'WAIT_COOLDOWN' },
+  });
+  world.gpu().temperatureC = 86;
+  world.pass(2_000);
+  t.match(world.renew(0.6), { kind: 'lease-ended', ended: { outcome: 'stopped' } }, 'a hard stop seen there trips');
+  t.equal(world.interlock, 'tripped');
+});
+
+t.test('decide() voids a grant that its holder was never told of, as if nobody had asked', async (t) => {
+  const world = leased();
+  const voided = world.submit({ kind: 'release-asked', leaseId: LEASE_ID, identity: 'local', isUntold: true });
+  t.same(voided, { kind: 'released' });
+  t.same([world.state.leases.size, world.state.endedLeases.size], [0, 0]);
+  t.same(
+    [...world.durable.keys()].filter((key) => key.endsWith(LEASE_ID)),
+    [],
+  );
+  t.equal(world.askLease().kind, 'granted', 'and it may be asked for again');
+});
+
 t.test('decide() cuts a lease to half of what was granted, and never twice', async (t) => {
   const world = leased({ intensity: 0.6 });
   Object.assign(world.gpu(), { powerW: 260 });
