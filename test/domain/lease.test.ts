@@ -2,7 +2,7 @@
 import t from 'tap';
 import { nextWakeMs } from '../../src/domain/decide.ts';
 import type { Answer, LeaseRequest } from '../../src/domain/events.ts';
-import { isLeaseOn, type Lease, type WorkloadInventory } from '../../src/domain/lease.ts';
+import { intensityCapOf, isLeaseOn, type Lease, type WorkloadInventory } from '../../src/domain/lease.ts';
 import type { SafetyResult } from '../../src/domain/result.ts';
 import {
   coolGpu,
@@ -13,6 +13,7 @@ import {
   LEASE_ID,
   NODE,
   nodeSettings,
+  profile,
   worldSettings,
 } from '../support/domain-world.ts';
 
@@ -45,6 +46,15 @@ t.test("decide() grants a lease when all is clear, at the profile's maximum unle
   t.match(world.durable.get(`lease/${LEASE_ID}`), { id: LEASE_ID, bootId: 'boot-1' });
   t.equal(leased({ intensity: 0.6 }).lease.intensity, 0.6);
   t.match(DomainWorld.running().askLease({ intensity: 0.8 }), { kind: 'granted' });
+});
+
+t.test("decide() takes a node's own maximum for it, be it higher or lower than that of the others", async (t) => {
+  for (const max of [0.9, 0.5]) {
+    const constraints = profile((copy) => Object.assign(copy, { workload: { intensityRatio: { max } } }));
+    const world = DomainWorld.running(worldSettings({}, { constraints }));
+    t.match(world.askLease(), { kind: 'granted', lease: { intensity: max } });
+    t.match(world.preflight({ intensity: max + 0.01 }).result, { safe: false, intensityCap: max });
+  }
 });
 
 t.test('decide() refuses an intensity over the maximum, names it, and tells no time to come back', async (t) => {
@@ -163,6 +173,49 @@ t.test('decide() ends a released lease, for good and without a stop', async (t) 
   t.match(world.askLease(), { kind: 'lease-ended' }, 'its id is used up');
   t.same(world.orders, []);
   t.notOk(world.durable.has(`lease/${LEASE_ID}`));
+});
+
+t.test('decide() tells of an ended lease to its holder alone, and calls only a released one given back', async (t) => {
+  const world = leased({ ttlMs: 20_000 });
+  world.run(20);
+  const release = { kind: 'release-asked' as const, leaseId: LEASE_ID };
+  const renewal = { kind: 'renewal-asked' as const, leaseId: LEASE_ID, intensity: null, reports: [] };
+  for (const event of [release, renewal]) {
+    t.match(world.submit({ ...event, identity: 'local' }), { kind: 'lease-ended', ended: { outcome: 'lapsed' } });
+    t.same(world.submit({ ...event, identity: 'mallory' }), { kind: 'lease-forbidden' });
+  }
+  t.same(world.askLease({}, 'mallory'), { kind: 'lease-forbidden' });
+});
+
+t.test('decide() finds the cards of a lease on the nodes that it names, on all where it names none', async (t) => {
+  const world = twoNodes();
+  t.match(world.askLease({ nodes: ['other'], gpus: [GPU_A] }), { kind: 'gpu-unknown', known: ['GPU-c'] });
+  t.match(world.askLease({ gpus: [GPU_A, 'GPU-none'] }), { kind: 'gpu-unknown', known: [GPU_A, GPU_B, 'GPU-c'] });
+  t.match(world.askLease({ gpus: ['GPU-c', GPU_A] }), { kind: 'granted', lease: { gpus: ['GPU-c', GPU_A] } });
+});
+
+t.test('decide() tells when to ask again: after the cooldown, else at the next tick', async (t) => {
+  const world = DomainWorld.running();
+  world.node.memoryRatio = 0.9;
+  world.pass(2_000);
+  t.match(world.preflight(), { retryAfterSeconds: 10, result: { action: 'REDUCE_INTENSITY' } });
+  world.node.memoryRatio = 0.4;
+  world.gpu().temperatureC = 82;
+  world.run(10);
+  world.gpu().temperatureC = 60;
+  world.run(20);
+  t.match(world.preflight(), { retryAfterSeconds: 40 });
+  world.run(40);
+  t.match(world.preflight(), { retryAfterSeconds: null, result: { safe: true } });
+});
+
+t.test('decide() renews nothing after a restart before it has evaluated', async (t) => {
+  const world = leased();
+  world.restart();
+  t.same(world.renew(), { kind: 'evaluation-too-old', ageSeconds: null });
+  world.inventory();
+  world.tick();
+  t.match(world.renew(), { kind: 'renewed' });
 });
 
 t.test('decide() extends a lease by its TTL at each renewal, and lapses it when none comes', async (t) => {
@@ -310,7 +363,11 @@ t.test('decide() cuts a lease to half of what was granted, and never twice', asy
     t.match(runRenewing(world, 10), { action: 'REDUCE_INTENSITY', intensityCap: 0.3 });
   }
   t.equal(world.lease.intensity, 0.6);
+  t.equal(intensityCapOf(world.lease), 0.3);
   t.equal(world.told('intensity-reduced').length, 1);
+  world.gpu().powerW = 120.5;
+  runRenewing(world, 70);
+  t.equal(intensityCapOf(world.lease), 0.6);
 });
 
 t.test("decide() holds a cut for 60 s after the finding has gone, in the lease's own result alone", async (t) => {
@@ -356,6 +413,29 @@ t.test('decide() says once that a holder does not obey, after 120 s of the same 
   world.gpu().temperatureC = 82;
   runRenewing(world, 130);
   t.equal(world.told('not-obeyed').length, 2, 'another one is told again');
+});
+
+t.test('decide() counts a cut as an order to obey, and leave to go on as none', async (t) => {
+  const world = leased({ intensity: 0.6 });
+  runRenewing(world, 300);
+  t.equal(world.told('not-obeyed').length, 0, 'nothing was asked of it');
+  for (let atS = 0; atS <= 130; atS += 10) {
+    Object.assign(world.gpu(), { powerW: 260 + (atS % 3) / 10, temperatureC: 60 + (atS % 3) / 10 });
+    runRenewing(world, 10);
+  }
+  t.match(world.told('not-obeyed'), [{ leaseId: LEASE_ID, message: /REDUCE_INTENSITY/ }]);
+});
+
+t.test('decide() ends a lease on one of the nodes of a stop, and leaves the others', async (t) => {
+  const world = twoNodes();
+  world.askLease({ nodes: [NODE] });
+  world.askLease({ id: idOf(2), nodes: ['other'] });
+  world.submit({ kind: 'stop-requested', nodes: [NODE, 'mars'], cause: 'manual', reason: 'smoke', by: 'ada' });
+  t.same([...world.state.leases.keys()], [idOf(2)]);
+  const both = twoNodes();
+  both.askLease({ nodes: [NODE] });
+  both.stop([NODE, 'other']);
+  t.equal(both.state.leases.size, 0);
 });
 
 t.test('decide() tells a holder whom nothing can stop so', async (t) => {
@@ -432,6 +512,8 @@ t.test("isLeaseOn() is where the lease's nodes are, else its pods, its process g
   const rows: [string, Lease, WorkloadInventory, string[]][] = [
     ['named nodes count as they are', { ...free, nodes: ['b'] }, sees(pod('c', base.id)), ['b']],
     ['its own pods', free, sees(pod('b', base.id), pod('c'), pod('d', 'another')), ['b']],
+    ['each of its own pods', free, sees(pod('b', base.id), pod('c', base.id)), ['b', 'c']],
+    ['no process group of another', free, sees({ kind: 'process-group', node: 'c', name: '7' }), []],
     ['else labelled ones', free, sees(pod('b'), pod('c')), ['b', 'c']],
     ['nowhere while there are none', free, sees(), []],
     ['its process group', base, blind, ['local']],

@@ -1,6 +1,9 @@
 // A service that dies while it stops the workload of a lapsed lease goes on with that at its next start.
 import t from 'tap';
+import { endLeases } from '../../src/domain/lease-endings.ts';
+import { Step } from '../../src/domain/step.ts';
 import { DomainWorld, LEASE_ID, NODE } from '../support/domain-world.ts';
+import { OTHER_NODE, twoNodes, twoSettings } from '../support/two-nodes.ts';
 
 const ORDER = `lapse-${LEASE_ID}`;
 
@@ -36,6 +39,59 @@ t.test('decide() orders the stop of a lapsed workload again after a restart, unt
   t.same(world.orders, []);
   t.match(world.renew(), { kind: 'lease-ended', ended: { outcome: 'lapsed' } }, 'its holder is told as before');
 });
+
+t.test('decide() calls a lapsed workload gone when every actuator has seen it gone, not some', async (t) => {
+  const world = DomainWorld.running();
+  const actuators = ['kubernetes', 'local-processes'].map((name) => ({ name, available: true, detail: '' }));
+  world.submit({ kind: 'inventoried', actuators, workloads: [], seesPods: false });
+  world.askLease({ ttlMs: 20_000 });
+  world.run(20);
+  const owed = () => world.state.endedLeases.get(LEASE_ID)?.owedStop;
+  const report = (actuator: string, verified: boolean) =>
+    world.submit({ kind: 'stop-reported', orderId: ORDER, actuator, entries: [], verified });
+  report('local-processes', true);
+  report('kubernetes', false);
+  t.match(owed(), { verifiedBy: ['local-processes'] });
+  t.equal(world.told('stop-verified').length, 0);
+  report('kubernetes', true);
+  t.equal(owed(), null);
+  t.match(world.told('stop-verified'), [{ leaseId: LEASE_ID }]);
+});
+
+t.test(
+  'decide() hands to a trip of one node the lapsed workloads that may run there: named among others, or anywhere',
+  async (t) => {
+    for (const nodes of [null, [NODE, OTHER_NODE]]) {
+      const world = DomainWorld.running(twoSettings(), twoNodes());
+      world.askLease({ ttlMs: 20_000, nodes });
+      world.run(20);
+      world.stop([OTHER_NODE]);
+      t.match(world.state.trips.get(world.tripId)?.targets, [{ leaseId: LEASE_ID }], String(nodes));
+    }
+  },
+);
+
+t.test(
+  'endLeases() remembers the last 1,000 ended leases, and longer those whose workload may still run',
+  async (t) => {
+    const world = DomainWorld.running();
+    world.askLease();
+    const endings = Array.from({ length: 1_002 }, (_, at) => ({
+      lease: { ...world.lease, id: `lease-${at}` },
+      outcome: at === 0 ? ('lapsed' as const) : ('released' as const),
+      reason: 'test',
+    }));
+    const step = new Step(world.state, { elapsedMs: world.elapsedMs, wallMs: world.wallMs, id: 'test' });
+    endLeases(step, endings);
+    const ids = [...step.state.endedLeases.keys()];
+    t.equal(ids.length, 1_000);
+    t.same(ids.slice(0, 2), ['lease-0', 'lease-3']);
+    const [journal] = step.effects();
+    const forgotten =
+      journal?.kind === 'journal' ? journal.change.delete.filter((key) => key.startsWith('ended/')) : [];
+    t.same(forgotten, ['ended/lease-1', 'ended/lease-2'], 'on the disk, too');
+  },
+);
 
 t.test('decide() looks for no process of another boot, and for what else the lease may have', async (t) => {
   const world = lapsed();

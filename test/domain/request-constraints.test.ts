@@ -3,7 +3,7 @@ import t from 'tap';
 import { parseConstraints, type SafetyConstraints } from '../../src/domain/constraints.ts';
 import type { Answer, LeaseRequest } from '../../src/domain/events.ts';
 import type { SafetyResult } from '../../src/domain/result.ts';
-import { DomainWorld, LEASE_ID, NODE, worldSettings } from '../support/domain-world.ts';
+import { DomainWorld, GPU_A, GPU_B, LEASE_ID, NODE, worldSettings } from '../support/domain-world.ts';
 
 const constraintsOf = (input: unknown): Pick<LeaseRequest, 'constraints' | 'constraintKeys'> => {
   const parsed = parseConstraints(input);
@@ -55,6 +55,47 @@ t.test('decide() still aborts a preflight with constraints of its own by the lim
     isTripped: true,
     result: { action: 'ABORT' },
   });
+});
+
+t.test(
+  "decide() lets only what is over the limits in force say ABORT, beside what is over a request's own",
+  async (t) => {
+    const world = DomainWorld.running();
+    Object.assign(world.gpu(GPU_A), { temperatureC: 86, powerW: 200.5 });
+    Object.assign(world.gpu(GPU_B), { temperatureC: 72.5 });
+    world.node.memoryRatio = 0.9;
+    world.run(10);
+    const { result } = world.preflight(
+      constraintsOf({
+        gpu: { temperatureC: { warning: 60, hardStop: 70 }, powerW: { warning: 150, hardStop: 190 } },
+        cpu: { temperatureC: { warning: 40, hardStop: 50 } },
+      }),
+    );
+    const said = result.findings.map(({ code, component, id, quantity, action }) => [
+      code,
+      component,
+      id,
+      quantity,
+      action,
+    ]);
+    t.strictSame(said.filter(([code]) => code !== 'interlock-tripped' && code !== 'interlock-cooling').sort(), [
+      ['over-hard-stop', 'cpu', 'coretemp-0', 'temperature', 'WAIT_COOLDOWN'],
+      ['over-hard-stop', 'gpu', GPU_A, 'power', 'WAIT_COOLDOWN'],
+      ['over-hard-stop', 'gpu', GPU_A, 'temperature', 'ABORT'],
+      ['over-hard-stop', 'gpu', GPU_B, 'temperature', 'WAIT_COOLDOWN'],
+      ['over-maximum', 'memory', undefined, 'memory', 'REDUCE_INTENSITY'],
+    ]);
+  },
+);
+
+t.test('decide() keeps of a lease which of its limits are looser, and nothing else that is unprotected', async (t) => {
+  const world = DomainWorld.running(worldSettings({}, { waive: ['cpu-temperature'] }));
+  world.node.cpuC = null;
+  world.run(10);
+  const answer = world.askLease(constraintsOf({ gpu: { powerW: { warning: 280, hardStop: 290 } } }));
+  t.ok(resultOf(answer).unprotected.some(({ code }) => code !== 'constraint-ignored'));
+  t.match(answer, { kind: 'granted' });
+  t.same(world.lease.looserKeys, ['gpu.powerW.warning']);
 });
 
 t.test('decide() protects a live lease by the constraints that it brought, down to their own hard stop', async (t) => {

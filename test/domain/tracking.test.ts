@@ -101,6 +101,27 @@ t.test('watchSource() takes the worst of duplicates that are possible numbers', 
   t.equal(source.track().value, 62, 'whichever comes first');
 });
 
+t.test('watchSource() knows readings by what they are of, whatever stood in their place the look before', async (t) => {
+  const cpu = { component: 'cpu', id: GPU } as const;
+  const looks: [RawReading[], Record<string, number>][] = [
+    [[gpuTemperature(60), gpuPower(100)], { 'gpu temperature GPU-0': 60, 'gpu power GPU-0': 100 }],
+    [[gpuPower(101), gpuTemperature(61)], { 'gpu temperature GPU-0': 61, 'gpu power GPU-0': 101 }],
+    [[gpuPower(102), gpuTemperature(90, { id: 'GPU-1' })], { 'gpu temperature GPU-1': 90, 'gpu power GPU-0': 102 }],
+    [[gpuPower(103), gpuTemperature(50, cpu)], { 'cpu temperature GPU-0': 50, 'gpu power GPU-0': 103 }],
+    [[gpuPower(104)], { 'gpu power GPU-0': 104 }],
+  ];
+  const source = new Watched();
+  for (const [at, [readings, expected]] of looks.entries()) {
+    source.look(at * 10, { readings });
+    const told = [...source.now.tracks.values()].filter(({ state }) => state.kind === 'valid');
+    t.same(
+      Object.fromEntries(told.map(({ raw, value }) => [`${raw.component} ${raw.quantity} ${raw.id}`, value])),
+      expected,
+    );
+    for (const [key, { raw }] of source.now.tracks) t.equal(key, readingKey(raw.component, raw.id, raw.quantity));
+  }
+});
+
 t.test('watchSource() refuses a stamp that is older than staleAfter, or over 5 s ahead, or no number', async (t) => {
   const stamped = (sampledAtMs: number): string =>
     new Watched().look(100, { readings: [gpuTemperature(60, { sampledAtMs })] }).cause();
