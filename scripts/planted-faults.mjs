@@ -18,7 +18,7 @@ export const PLANTED = [
   },
   {
     name: 'a skipped journal write: what is urgent is not recorded',
-    seed: 6,
+    story: 'a stop, and a kill of the service before it is verified',
     file: 'src/supervisor.ts',
     search: 'const recorded = this.#parts.journal.append(effect.change, { urgent: effect.urgent });',
     replace:
@@ -73,7 +73,7 @@ export const PLANTED = [
   },
   {
     name: 'no fast sampling',
-    seed: 1,
+    story: 'a card that gets hot between two ticks',
     file: 'src/domain/decide.ts',
     search: 'const scored: { name: string; score: number }[] = [];',
     replace: 'const scored: { name: string; score: number }[] = [];\n  if (state.nodes.size > 0) return [];',

@@ -18,8 +18,8 @@ export interface Clock {
    * Node timer fires at once.
    */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
-  /** Calls `fire` once after `ms`; the returned function cancels it. Does not keep the process alive. */
-  after(ms: number, fire: () => void): () => void;
+  /** Calls `fire` once after `ms`; the returned function cancels it. Keeps the process alive only if told to. */
+  after(ms: number, fire: () => void, options?: { readonly keepsAlive?: boolean }): () => void;
 }
 
 /** The longest delay that a Node timer keeps; a longer one would fire after 1 ms. */
@@ -62,9 +62,9 @@ export const systemClock: Clock = {
       const timer = setTimeout(finish, clamp(ms));
       const stayAsleep = signal && wakeOnAbort(signal, finish);
     }),
-  after: (ms, fire) => {
+  after: (ms, fire, { keepsAlive = false } = {}) => {
     const timer = setTimeout(fire, clamp(ms));
-    timer.unref();
+    if (!keepsAlive) timer.unref();
     return () => clearTimeout(timer);
   },
 };
@@ -136,14 +136,10 @@ export const TIMED_OUT = Symbol('timed out');
  * `work`, or {@link TIMED_OUT} once `ms` have passed. The work itself goes on; whoever calls this must be able to leave
  * it behind. A rejection of `work` after the deadline is swallowed here, since nobody waits for it any more.
  */
-export async function withDeadline<T>(clock: Clock, ms: number, work: Promise<T>): Promise<T | typeof TIMED_OUT> {
-  const timer = new AbortController();
-  const timeout = clock.sleep(ms, timer.signal).then((): typeof TIMED_OUT => TIMED_OUT);
-  work.catch(() => undefined);
-  try {
-    return await Promise.race([work, timeout]);
-  } finally {
-    // With a reason of its own no error is made, whose stack costs more than the timer.
-    timer.abort(TIMED_OUT);
-  }
+export function withDeadline<T>(clock: Clock, ms: number, work: Promise<T>): Promise<T | typeof TIMED_OUT> {
+  return new Promise((resolve, reject) => {
+    // Each look at each source has one: a timer that is cancelled costs a tenth of a sleep that is aborted.
+    const disarm = clock.after(ms, () => resolve(TIMED_OUT), { keepsAlive: true });
+    void work.then(resolve, reject).then(disarm);
+  });
 }

@@ -265,7 +265,9 @@ export class Monitor {
       (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
     );
     const finishedAtMs = clock.now().elapsedMs;
-    this.#lastTookMs.set(source, { endedAtMs: finishedAtMs, tookMs: finishedAtMs - startedAtMs });
+    // Longer than it may take is not the source's doing: this process stood still, and must not rest for that as well.
+    const tookMs = Math.min(finishedAtMs - startedAtMs, budgetMs);
+    this.#lastTookMs.set(source, { endedAtMs: finishedAtMs, tookMs });
     if (report !== TIMED_OUT && !(report instanceof Error)) return report;
     const detail = report === TIMED_OUT ? `no answer within ${budgetMs} ms` : `it broke off: ${report.message}`;
     return {

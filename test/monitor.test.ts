@@ -138,6 +138,21 @@ t.test('Monitor samples a hot node every 2 s and publishes a change of action at
   await stop();
 });
 
+t.test('Monitor does not take its own standstill for a slow source, and samples on at once', async (t) => {
+  const { clock, monitor, world, source, stop } = build();
+  world.gpu(GPU_A).temperatureC = 78.5;
+  source.takesMs = 100;
+  monitor.start();
+  await clock.advance(12_000);
+  while (!monitor.isReading) await clock.advance(10);
+  clock.hold(60_000);
+  await clock.advance(3_000);
+  const before = source.reads;
+  await clock.advance(20_000);
+  t.ok(source.reads - before >= 10, `${source.reads - before} looks in 20 s after a minute of standing still`);
+  await stop();
+});
+
 t.test('Monitor keeps no source busy by fast sampling for more than half of the time', async (t) => {
   const { clock, monitor, world, source, stop } = build();
   world.gpu(GPU_A).temperatureC = 78.5;

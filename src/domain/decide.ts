@@ -308,6 +308,7 @@ export function nextWakeMs(state: SafetyState): number | null {
   for (const lease of state.leases.values()) nextMs = Math.min(nextMs, leaseDueMs(state, lease) ?? Infinity);
   for (const active of state.trips.values()) nextMs = Math.min(nextMs, unverifiedAtMs(active) ?? Infinity);
   for (const node of state.nodes.values()) {
+    if (node.looks.size === 0 && node.missingSinceMs.size === 0) continue;
     for (const look of node.looks.values()) {
       // A look whose time is over has tripped; it stands until the reading comes down and needs no waking.
       if (look.deadlineMs > state.lastNowMs) nextMs = Math.min(nextMs, look.deadlineMs);
@@ -361,7 +362,7 @@ function checkInvariants(before: SafetyState, after: SafetyState, event: SafetyE
       (event.kind === 'cluster-reset' && event.tripIds.includes(id));
     invariant(isReset || isTakenOver, `Trip ${id} ended without an operator's reset (I1)`);
   }
-  for (const [id, lease] of after.leases) {
+  for (const [id, lease] of after.leases === before.leases ? [] : after.leases) {
     if (before.leases.has(id)) continue;
     const isTakenOver = event.kind === 'leases-taken-over';
     // A start is judged everywhere; what has run on since before a node's trip only where it runs.

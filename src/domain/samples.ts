@@ -50,9 +50,10 @@ export const powerOwner = (raw: RawReading): string =>
 
 /** The power of all CPU packages in reports of the same look; `null` where none tells it. */
 export function cpuPowerOf(reports: readonly SourceReport[]): number | null {
-  const powers = reports.flatMap(({ readings }) =>
-    readings.filter(({ component, quantity }) => component === 'cpu' && quantity === 'power'),
-  );
+  const powers: RawReading[] = [];
+  for (const { readings } of reports) {
+    for (const raw of readings) if (raw.component === 'cpu' && raw.quantity === 'power') powers.push(raw);
+  }
   return powers.length === 0 ? null : (powersOf(worstSamples(powers)).get('cpu') ?? null);
 }
 

@@ -3,6 +3,8 @@
 import { createHash, type Hash } from 'node:crypto';
 
 const LINES_KEPT = 400;
+/** Text is hashed in pieces of this length, since each costs more than its text. */
+const HASHED_FROM = 16_384;
 
 /** A rule that was broken: why the world failed. */
 export interface Violation {
@@ -19,6 +21,7 @@ export class Chronicle {
   readonly #nowMs: () => number;
   readonly #echo: ((line: string) => void) | null;
   #lines: string[] = [];
+  #unhashed = '';
 
   constructor(nowMs: () => number, echo: ((line: string) => void) | null = null) {
     this.#nowMs = nowMs;
@@ -27,7 +30,7 @@ export class Chronicle {
 
   tell(who: string, what: string): void {
     const line = `${shownTime(this.#nowMs())} ${who}: ${what}`;
-    this.#hash.update(line);
+    this.note(line);
     this.#lines.push(line);
     if (this.#lines.length > 2 * LINES_KEPT) this.#lines = this.#lines.slice(-LINES_KEPT);
     this.#echo?.(line);
@@ -35,7 +38,8 @@ export class Chronicle {
 
   /** For the digest alone. */
   note(what: string): void {
-    this.#hash.update(what);
+    this.#unhashed += what;
+    if (this.#unhashed.length >= HASHED_FROM) this.#flush();
   }
 
   count(what: string, by = 1): void {
@@ -54,7 +58,13 @@ export class Chronicle {
   }
 
   get digest(): string {
+    this.#flush();
     return this.#hash.copy().digest('hex').slice(0, 16);
+  }
+
+  #flush(): void {
+    this.#hash.update(this.#unhashed);
+    this.#unhashed = '';
   }
 }
 

@@ -65,6 +65,7 @@ export class Exporter {
   readonly deliveries = new Map<number, Delivery[]>();
   /** The last good one to each. */
   readonly lastGoodAtMs = new Map<number, number>();
+  readonly #lastSample = new Map<number, Sample>();
   /** For how long it has told of another machine at most, ms. */
   longestStrangeMs = 0;
   #fault: ExporterFault | null = null;
@@ -178,6 +179,12 @@ export class Exporter {
     const isGood = isIntact && sample.mad === null && sample.isWhole;
     const isTold =
       !fault || ['slow', 'freeze', 'lie-low', 'card-missing', 'not-a-number', 'stranger'].includes(fault.kind);
+    // One that freezes tells the truth of that moment once.
+    const isLastTruth = fault?.kind === 'freeze' && sample.mad === null && sample.isWhole;
+    if (isLastTruth && this.#lastSample.get(to) !== sample) {
+      this.lastGoodAtMs.set(to, Math.max(sample.atMs, this.lastGoodAtMs.get(to) ?? sample.atMs));
+    }
+    if (isTold) this.#lastSample.set(to, sample);
     this.#note(to, {
       atMs: nowMs,
       sampledAtMs: sample.atMs,
@@ -193,6 +200,7 @@ export class Exporter {
   forget(to: number): void {
     this.deliveries.delete(to);
     this.lastGoodAtMs.delete(to);
+    this.#lastSample.delete(to);
   }
 
   #note(to: number, delivery: Delivery): void {

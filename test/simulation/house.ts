@@ -13,8 +13,9 @@ import type { Timeline } from './timeline.ts';
 
 const ORDER = ['PROCEED', 'REDUCE_INTENSITY', 'WAIT_COOLDOWN', 'ABORT'];
 const COOLING_MS = 60_000;
-/** 1.5 intervals, and a first round that waits. */
-const LATEST_EVALUATION_MS = 15_000 + 500;
+/** A result is late after so many intervals; for the first one a round is waited for, too. */
+const LATEST_INTERVALS = 1.5;
+const LATEST_SLACK_MS = 500;
 
 interface Seen {
   trips: SafetyState['trips'];
@@ -26,9 +27,10 @@ interface Seen {
 
 /** What a replica must still hold after its next start. */
 interface Kept {
-  readonly trips: SafetyState['trips'];
-  readonly cooling: readonly string[];
-  readonly epoch: number;
+  /** The last of which all was known to be on the disk. */
+  readonly state: SafetyState;
+  /** At its end: of what was over by then nobody knows whether the disk has that. `null` while it lives. */
+  readonly last: SafetyState | null;
 }
 
 export class House {
@@ -39,16 +41,19 @@ export class House {
   /** Trips that an operator's reset ended, by the process where it did; others hear of it. */
   readonly #reset = new Set<string>();
   readonly #lives: () => readonly Life[];
+  readonly #latestMs: number;
   touches = 0;
 
   constructor(parts: {
     readonly timeline: Timeline;
     readonly chronicle: Chronicle;
     readonly lives: () => readonly Life[];
+    readonly intervalMs: number;
   }) {
     this.#timeline = parts.timeline;
     this.#chronicle = parts.chronicle;
     this.#lives = parts.lives;
+    this.#latestMs = parts.intervalMs * LATEST_INTERVALS + LATEST_SLACK_MS;
   }
 
   /** An operator's reset of this trip is being carried out. */
@@ -70,40 +75,35 @@ export class House {
       epoch: state.epoch,
       lastNowMs: state.lastNowMs,
       evaluatedAtMs: this.#timeline.nowMs,
-      coolingSinceMs: new Map(
-        [...state.nodes]
-          .filter(([, node]) => node.cooling !== null)
-          .map(([name]) => [name, life.clock.now().elapsedMs]),
-      ),
+      coolingSinceMs: new Map(coolingIn(state).map((name) => [name, life.clock.now().elapsedMs])),
     });
     if (!kept) return;
-    for (const [tripId, trip] of kept.trips) {
-      if (state.trips.has(tripId) || this.#reset.has(tripId) || isCovered(state, trip.scope)) continue;
+    const { state: durable, last } = kept;
+    for (const [tripId, { scope }] of durable.trips) {
+      const wasOver = last !== null && !last.trips.has(tripId) && !isCovered(last, scope);
+      if (wasOver || state.trips.has(tripId) || this.#reset.has(tripId) || isCovered(state, scope)) continue;
       this.#chronicle.violate('I6', `${life.replica.name} forgot trip ${tripId} by a restart`);
     }
-    for (const node of kept.cooling) {
-      if (state.nodes.get(node)?.cooling) continue;
+    for (const node of coolingIn(durable)) {
+      if (last?.nodes.get(node)?.cooling === null || state.nodes.get(node)?.cooling) continue;
       this.#chronicle.violate('I6', `${life.replica.name} forgot that ${node} cools down by a restart`);
     }
-    if (state.epoch < kept.epoch)
-      this.#chronicle.violate('I11', `the epoch fell from ${kept.epoch} to ${state.epoch} by a restart`);
+    if (state.epoch < durable.epoch)
+      this.#chronicle.violate('I11', `the epoch fell from ${durable.epoch} to ${state.epoch} by a restart`);
   }
 
-  /** A life ends. What its journal said to be on the disk must be there for the next. */
+  /** A life ends, perhaps in the middle of a step or of a write. */
   ended(life: Life): void {
+    const kept = this.#kept.get(life.replica);
+    if (life.running && kept) this.#kept.set(life.replica, { ...kept, last: life.running.supervisor.state });
+  }
+
+  /** Between two steps: where the journal has nothing under way, all that this process holds is on the disk. */
+  #keep(life: Life): void {
     if (!life.running) return;
     const { supervisor, journal } = life.running;
     const { ok, pending } = journal.health();
-    const { state } = supervisor;
-    if (!ok || pending > 0) {
-      this.#kept.delete(life.replica);
-      return;
-    }
-    this.#kept.set(life.replica, {
-      trips: state.trips,
-      cooling: [...state.nodes].filter(([, node]) => node.cooling !== null).map(([name]) => name),
-      epoch: state.epoch,
-    });
+    if (ok && pending === 0) this.#kept.set(life.replica, { state: supervisor.state, last: null });
   }
 
   /** Bits of the journal changed by themselves: nothing can be asked of the next start but that it is tripped. */
@@ -124,6 +124,7 @@ export class House {
     if (state.endedLeases.size > 6_000 || state.leases.size > 5_000) {
       this.#chronicle.violate('I10', `${state.endedLeases.size} ended leases are remembered`);
     }
+    this.#keep(life);
   }
 
   /** Everything that is published (I4, I7, and durations that no wall clock may change). */
@@ -200,9 +201,11 @@ export class House {
     for (const life of this.#lives()) {
       const seen = this.#seen.get(life.number);
       if (!seen || life.isDead) continue;
-      if (life.clock.isBlocked) seen.evaluatedAtMs = this.#timeline.nowMs + LATEST_EVALUATION_MS;
-      const lateMs = this.#timeline.nowMs - seen.evaluatedAtMs - LATEST_EVALUATION_MS;
-      if (lateMs > 0) this.#chronicle.violate('I4', `${life.replica.name} has published no result for over 15 s`);
+      this.#keep(life);
+      if (life.clock.isBlocked) seen.evaluatedAtMs = this.#timeline.nowMs + this.#latestMs;
+      const lateMs = this.#timeline.nowMs - seen.evaluatedAtMs - this.#latestMs;
+      if (lateMs > 0)
+        this.#chronicle.violate('I4', `${life.replica.name} has published no result for over ${this.#latestMs} ms`);
     }
   }
 
@@ -235,6 +238,9 @@ function isCovered({ trips }: SafetyState, inner: TripScope): boolean {
       scope.kind === 'all' || (inner.kind === 'nodes' && inner.nodes.every((node) => scope.nodes.includes(node))),
   );
 }
+
+const coolingIn = ({ nodes }: SafetyState): readonly string[] =>
+  [...nodes].flatMap(([name, { cooling }]) => (cooling === null ? [] : [name]));
 
 function runningOf(life: Life): { readonly state: SafetyState } {
   if (!life.running) throw new Error('This life does not run');

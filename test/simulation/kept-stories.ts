@@ -22,7 +22,7 @@ function quiet({ kind, exporters, load, acts, minutes = 20, intensity = 0.8 }: P
     kind,
     replicas: 1,
     nodes: [{ cards: 2, exporters: exporters.map((given) => ({ ...plain, ...given })) }],
-    workloads: [{ node: 0, kind: load, obedience: 'ignores', hasLease: true, intensity }],
+    workloads: [{ node: 0, kind: load, obedience: 'ignores', hasLease: true, ttlMs: 30_000, intensity }],
     tripScope: 'node',
     hasDenyRule: false,
     intervalMs: 10_000,
@@ -73,6 +73,14 @@ export const KEPT_STORIES = {
     acts: [{ atMs: 5 * MINUTE_MS, forMs: 4 * MINUTE_MS, kind: 'exporter', node: 0, exporter: 1, fault: 'freeze' }],
     minutes: 10,
   }),
+  /** Two seconds after a tick: the next one alone would come too late. */
+  'a card that gets hot between two ticks': quiet({
+    kind: 'fleet',
+    exporters: [{ rounds: 'down' }],
+    load: 'client',
+    acts: [{ atMs: 3 * MINUTE_MS, forMs: 3 * MINUTE_MS, kind: 'fan-fails', node: 0, card: 0, factor: 3 }],
+    minutes: 6,
+  }),
   'an exporter that hangs': quiet({
     kind: 'fleet',
     exporters: BOTH,
@@ -86,6 +94,14 @@ export const KEPT_STORIES = {
     load: 'deployment',
     acts: [pressed],
     minutes: 8,
+  }),
+  /** Nothing but the urgent record of the trip itself can have reached the disk. */
+  'a stop, and a kill of the service before it is verified': quiet({
+    kind: 'workstation',
+    exporters: BOTH,
+    load: 'group',
+    acts: [pressed, { atMs: pressed.atMs + 1_500, forMs: 4_000, kind: 'dies', replica: 0, by: 'kill', inSteps: null }],
+    minutes: 6,
   }),
   'a stop, and a restart of the service': quiet({
     kind: 'workstation',

@@ -1,6 +1,7 @@
 // One node of a world: its cards and its CPU as they truly are, what loads them, and the programs that tell of them.
 import type { Chance } from './chance.ts';
 import type { Exporter } from './exporters.ts';
+import { LIMITS } from './exposition-text.ts';
 import { Part, type PartKind } from './thermal.ts';
 
 /** A card, and where the world has put it. */
@@ -19,6 +20,7 @@ export class Machine {
   readonly name: string;
   readonly cards: readonly Card[];
   readonly cpu: Part;
+  readonly parts: readonly Part[];
   exporters: readonly Exporter[] = [];
   /** The machine itself is up; a workload on it heats it whatever the cluster thinks. */
   #load = 0;
@@ -26,6 +28,8 @@ export class Machine {
   #cpuIdleS = 5000;
   #cpuBusyS = 1000;
   #cpuAtMs = 0;
+  /** Before this no part comes to its warning unless something changes. */
+  #coolUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(name: string, chance: Chance, cards: number, nowMs: number) {
     this.name = name;
@@ -37,20 +41,31 @@ export class Machine {
       isLost: false,
     }));
     this.cpu = new Part(kindOf(chance, ambientC, [30, 60], [150, 220], [60, 82]), ambientC, nowMs);
+    this.parts = [...this.cards.map(({ part }) => part), this.cpu];
   }
 
   get load(): number {
     return this.#load;
   }
 
-  get parts(): readonly Part[] {
-    return [...this.cards.map(({ part }) => part), this.cpu];
+  /** Whether a part is truly at its warning or over. Asked of each node twice a second, so reckoned ahead. */
+  isWarm(nowMs: number): boolean {
+    if (nowMs < this.#coolUntilMs) return false;
+    const { cpuC, gpuC, gpuW } = LIMITS;
+    const isWarm =
+      this.cpu.temperatureC(nowMs) >= cpuC.warning ||
+      this.cards.some(({ part }) => part.temperatureC(nowMs) >= gpuC.warning || part.powerW >= gpuW.warning);
+    if (isWarm) return true;
+    const cards = this.cards.map(({ part }) => part.reachesAtMs(gpuC.warning));
+    this.#coolUntilMs = Math.floor(Math.min(this.cpu.reachesAtMs(cpuC.warning), ...cards));
+    return false;
   }
 
   /** Whatever changes the truth comes by here, so that samples from before it are of before it. */
   change(nowMs: number, work: () => void): void {
     for (const exporter of this.exporters) exporter.sample(nowMs);
     work();
+    this.#coolUntilMs = Number.NEGATIVE_INFINITY;
   }
 
   setLoad(load: number, nowMs: number): void {

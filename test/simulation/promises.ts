@@ -6,8 +6,8 @@
 import type { Chronicle } from './chronicle.ts';
 import type { Delivery, Exporter } from './exporters.ts';
 import { LIMITS } from './exposition-text.ts';
-import type { Machine } from './machine.ts';
-import type { Life } from './replica.ts';
+import type { Card, Machine } from './machine.ts';
+import type { Life, Replica } from './replica.ts';
 import type { Timeline } from './timeline.ts';
 import type { Workload } from './workloads.ts';
 
@@ -50,11 +50,21 @@ interface Subject {
   readonly machine: Machine;
   readonly name: string;
   readonly isPower: boolean;
-  readonly isCard: boolean;
+  /** `null` is the CPU. */
+  readonly card: Card | null;
   /** Since when it has been truly at or over its hard stop; `null` while it is not. */
   overSinceMs: number | null;
   /** A life that has answered this crossing. */
   answeredBy: Set<number>;
+}
+
+/** A machine, what can be too hot about it, and the loads that may run there. */
+interface Node {
+  readonly machine: Machine;
+  readonly subjects: readonly Subject[];
+  readonly workloads: readonly Workload[];
+  /** At its last look something was over its hard stop. */
+  isOver: boolean;
 }
 
 export interface PromiseParts {
@@ -74,10 +84,11 @@ export class Promises {
   readonly reactionsMs: number[] = [];
   nodeMsUnderLoad = 0;
   readonly #parts: PromiseParts;
-  readonly #subjects: readonly Subject[];
+  readonly #nodes: readonly Node[];
   readonly #warmAtMs = new Map<Machine, number>();
   readonly #loadedSinceMs = new Map<Machine, number>();
   readonly #unblockedAtMs = new Map<number, number>();
+  readonly #carriedMs = new Map<Machine, Map<Replica, number>>();
   readonly #seenTrips = new Set<string>();
   readonly #tickRoundMs: number;
   /** An inventory is taken each tick, answers within 3 s and counts from the next look on. */
@@ -89,41 +100,49 @@ export class Promises {
     this.#tickRoundMs = parts.intervalMs * ROUND_SHARE + ROUND_GUARD_MS;
     this.#knownLiveMs = parts.intervalMs + INVENTORY_MS + this.#tickRoundMs;
     this.#blindMs = BLIND_AFTER_MS + parts.intervalMs;
-    const of = (machine: Machine, name: string, isPower: boolean, isCard: boolean): Subject => ({
+    const of = (machine: Machine, card: Card | null, isPower: boolean): Subject => ({
       machine,
-      name,
+      name: card ? `card ${card.index}${isPower ? ' power' : ''}` : 'CPU',
       isPower,
-      isCard,
+      card,
       overSinceMs: null,
       answeredBy: new Set(),
     });
-    this.#subjects = parts.machines.flatMap((machine) => [
-      ...machine.cards.flatMap(({ index }) => [
-        of(machine, `card ${index}`, false, true),
-        of(machine, `card ${index} power`, true, true),
-      ]),
-      of(machine, 'CPU', false, false),
-    ]);
+    this.#nodes = parts.machines.map((machine) => ({
+      machine,
+      subjects: [
+        ...machine.cards.flatMap((card) => [of(machine, card, false), of(machine, card, true)]),
+        of(machine, null, false),
+      ],
+      workloads: parts.workloads.filter((workload) => workload.machine === machine),
+      isOver: false,
+    }));
   }
 
   /** Looks at the truth, and at who has answered it. */
   watch(): void {
-    const { timeline, machines, workloads } = this.#parts;
-    for (const machine of machines) {
-      const isLoaded = workloads.some((workload) => workload.machine === machine && workload.runsSinceMs !== null);
-      if (!isLoaded) this.#loadedSinceMs.delete(machine);
+    const { timeline } = this.#parts;
+    const lives = this.#parts.lives();
+    const { nowMs } = timeline;
+    for (const life of lives) {
+      if (life.clock.isBlocked) this.#unblockedAtMs.set(life.number, nowMs + WATCH_EVERY_MS);
+    }
+    const isBlindnessDue = nowMs % BLINDNESS_EVERY_MS < WATCH_EVERY_MS;
+    for (const node of this.#nodes) {
+      const { machine, subjects, workloads } = node;
+      if (!workloads.some(({ runsSinceMs }) => runsSinceMs !== null)) this.#loadedSinceMs.delete(machine);
       else {
-        if (!this.#loadedSinceMs.has(machine)) this.#loadedSinceMs.set(machine, timeline.nowMs);
+        if (!this.#loadedSinceMs.has(machine)) this.#loadedSinceMs.set(machine, nowMs);
         this.nodeMsUnderLoad += WATCH_EVERY_MS;
       }
-      if (this.#isWarm(machine)) this.#warmAtMs.set(machine, timeline.nowMs);
-    }
-    for (const life of this.#parts.lives()) {
-      if (life.clock.isBlocked) this.#unblockedAtMs.set(life.number, timeline.nowMs + WATCH_EVERY_MS);
-    }
-    for (const subject of this.#subjects) this.#watchSubject(subject);
-    if (timeline.nowMs % BLINDNESS_EVERY_MS < WATCH_EVERY_MS) {
-      for (const machine of machines) this.#watchBlindness(machine);
+      const isWarm = machine.isWarm(nowMs);
+      if (isWarm) this.#warmAtMs.set(machine, nowMs);
+      // Nothing is over its hard stop that is not over its warning.
+      if (isWarm || node.isOver) {
+        for (const subject of subjects) this.#watchSubject(subject, lives);
+        node.isOver = subjects.some(({ overSinceMs }) => overSinceMs !== null);
+      }
+      if (isBlindnessDue) this.#watchBlindness(machine, lives);
     }
   }
 
@@ -154,22 +173,11 @@ export class Promises {
     }
   }
 
-  #isWarm(machine: Machine): boolean {
-    const { nowMs } = this.#parts.timeline;
-    return (
-      machine.cpu.temperatureC(nowMs) >= LIMITS.cpuC.warning ||
-      machine.cards.some(
-        ({ part }) => part.temperatureC(nowMs) >= LIMITS.gpuC.warning || part.powerW >= LIMITS.gpuW.warning,
-      )
-    );
-  }
-
-  #watchSubject(subject: Subject): void {
+  #watchSubject(subject: Subject, lives: readonly Life[]): void {
     const { timeline, chronicle } = this.#parts;
-    const { machine, isPower, isCard } = subject;
-    const card = isCard ? machine.cards.find(({ index }) => subject.name.startsWith(`card ${index}`)) : undefined;
+    const { machine, isPower, card } = subject;
     const part = card?.part ?? machine.cpu;
-    const limit = isCard ? LIMITS.gpuC.hardStop : LIMITS.cpuC.hardStop;
+    const limit = card ? LIMITS.gpuC.hardStop : LIMITS.cpuC.hardStop;
     const since = isPower
       ? part.powerW >= LIMITS.gpuW.hardStop
         ? (subject.overSinceMs ?? timeline.nowMs)
@@ -186,13 +194,13 @@ export class Promises {
       chronicle.tell(machine.name, `${subject.name} truly reached its hard stop`);
     }
     if (card?.isLost) return;
-    for (const life of this.#parts.lives()) this.#holdTo(life, subject);
+    for (const life of lives) this.#holdTo(life, subject);
   }
 
   /** The bound of one crossing for one process. */
   #holdTo(life: Life, subject: Subject): void {
     const { timeline, chronicle } = this.#parts;
-    const { machine, overSinceMs, isPower, isCard } = subject;
+    const { machine, overSinceMs, isPower, card } = subject;
     const loadedSinceMs = this.#loadedSinceMs.get(machine);
     if (!life.running || life.clock.isBlocked || overSinceMs === null || loadedSinceMs === undefined) return;
     if (isHeld(life, machine.name)) {
@@ -200,7 +208,7 @@ export class Promises {
       return;
     }
     const watchingMs = Math.max(life.runningSinceMs, this.#unblockedAtMs.get(life.number) ?? 0);
-    const path = this.#bestPath(machine, isCard);
+    const path = this.#bestPath(machine, card !== null);
     if (!path) return;
     const fromMs = Math.max(overSinceMs, loadedSinceMs, path.honestSinceMs, watchingMs);
     const isKnownLive = this.#knownLiveSinceMs(life, machine) <= fromMs;
@@ -241,12 +249,11 @@ export class Promises {
   #knownLiveSinceMs(life: Life, machine: Machine): number {
     const { workloads, serverWellSinceMs } = this.#parts;
     const own = workloads.filter((one) => one.machine === machine && one.runsSinceMs !== null);
-    const sinces = own.map(({ heldBy, leaseId, plan, runsSinceMs }) => {
+    const sinces = own.map(({ heldBy, leaseId, hasLapsed, plan, runsSinceMs }) => {
       if (runsSinceMs === null) return Number.POSITIVE_INFINITY;
-      if (leaseId !== null && heldBy.has(life.number) && plan.kind !== 'client') {
-        return Math.max(runsSinceMs, serverWellSinceMs()) + this.#knownLiveMs;
-      }
-      if (leaseId !== null && heldBy.has(life.number)) return runsSinceMs;
+      const isHeld = leaseId !== null && heldBy.has(life.number) && !hasLapsed;
+      if (isHeld && plan.kind !== 'client') return Math.max(runsSinceMs, serverWellSinceMs()) + this.#knownLiveMs;
+      if (isHeld) return runsSinceMs;
       if (plan.kind === 'client' || plan.kind === 'group') return Number.POSITIVE_INFINITY;
       return Math.max(runsSinceMs, serverWellSinceMs(), life.runningSinceMs) + this.#knownLiveMs;
     });
@@ -256,11 +263,10 @@ export class Promises {
   /** How fast this life answered what is over now. */
   #noteReactions(life: Life, nodes: readonly string[] | null): void {
     const { timeline } = this.#parts;
-    for (const subject of this.#subjects) {
-      const { machine, overSinceMs, answeredBy } = subject;
+    for (const { machine, card, overSinceMs, answeredBy } of this.#nodes.flatMap(({ subjects }) => subjects)) {
       if (overSinceMs === null || answeredBy.size > 0 || (nodes !== null && !nodes.includes(machine.name))) continue;
       answeredBy.add(life.number);
-      const path = this.#bestPath(machine, subject.isCard);
+      const path = this.#bestPath(machine, card !== null);
       const isFair = path !== null && path.honestSinceMs <= overSinceMs && life.runningSinceMs < overSinceMs;
       const isWatched = (this.#unblockedAtMs.get(life.number) ?? 0) <= overSinceMs;
       if (isFair && isWatched && this.#loadedSinceMs.has(machine)) this.reactionsMs.push(timeline.nowMs - overSinceMs);
@@ -270,7 +276,7 @@ export class Promises {
   /** What speaks for a trip for a hard stop: a truth, or a lie that stood too long to be taken for one sample. */
   #isHardStopDue(life: Life, machine: Machine): boolean {
     const { nowMs } = this.#parts.timeline;
-    if (this.#isWarm(machine) || nowMs - (this.#warmAtMs.get(machine) ?? Number.NEGATIVE_INFINITY) < LATELY_MS)
+    if (machine.isWarm(nowMs) || nowMs - (this.#warmAtMs.get(machine) ?? Number.NEGATIVE_INFINITY) < LATELY_MS)
       return true;
     return machine.exporters.some((exporter) => {
       const lately = (exporter.deliveries.get(life.number) ?? []).filter(({ atMs }) => nowMs - atMs < LATELY_MS);
@@ -298,7 +304,7 @@ export class Promises {
     const { nowMs } = this.#parts.timeline;
     let worst = { forMs: 0, isAnswered: false };
     for (const isCard of [true, false]) {
-      const carriers = machine.exporters.filter(({ kind }) => kind === 'merged' || (kind === 'node') !== isCard);
+      const carriers = carriersOf(machine, isCard);
       const goods = carriers.map((exporter) => lastGoodMs(exporter, life, nowMs));
       const goodAtMs = Math.max(life.startedAtMs, ...goods);
       const forMs = nowMs - goodAtMs;
@@ -315,8 +321,31 @@ export class Promises {
     return worst;
   }
 
+  /** A process ends: for how long it has been without a good word of each machine counts on in its next life. */
+  ended(life: Life): void {
+    for (const machine of this.#parts.machines) {
+      const forMs = this.#parts.timeline.nowMs - this.#goodAtMs(life, machine);
+      const before = this.#carriedMs.get(machine)?.get(life.replica) ?? 0;
+      const carried = this.#carriedMs.get(machine) ?? new Map<Replica, number>();
+      this.#carriedMs.set(machine, carried.set(life.replica, isUnread(life, machine) ? before + forMs : forMs));
+    }
+  }
+
+  /** When all that must be read there was last had from there by this process, or when that started. */
+  #goodAtMs(life: Life, machine: Machine): number {
+    const { nowMs } = this.#parts.timeline;
+    const [ofCards, ofNode] = [true, false].map((isCard) =>
+      Math.max(life.startedAtMs, ...carriersOf(machine, isCard).map((one) => lastGoodMs(one, life, nowMs))),
+    );
+    return Math.min(ofCards ?? nowMs, ofNode ?? nowMs);
+  }
+
   #isBlindnessDue(life: Life, machine: Machine): boolean {
-    const { forMs, isAnswered } = this.#unseenForMs(life, machine);
+    const unseen = this.#unseenForMs(life, machine);
+    const carriedMs = isUnread(life, machine) ? (this.#carriedMs.get(machine)?.get(life.replica) ?? 0) : 0;
+    const ageMs = this.#parts.timeline.nowMs - this.#goodAtMs(life, machine);
+    const forMs = carriedMs > 0 ? ageMs + carriedMs : unseen.forMs;
+    const isAnswered = carriedMs > 0 || unseen.isAnswered;
     const strangeForMs = Math.max(...machine.exporters.map(({ longestStrangeMs }) => longestStrangeMs));
     if (strangeForMs >= STRANGERS_MS) return true;
     // What was read before the clock jumped does not count, so that nothing is tolerated as merely not renewed.
@@ -325,11 +354,12 @@ export class Promises {
   }
 
   /** Nothing good from there for over 70 s, under load, and no trip. */
-  #watchBlindness(machine: Machine): void {
+  #watchBlindness(machine: Machine, lives: readonly Life[]): void {
     const { timeline, chronicle } = this.#parts;
     const loadedSinceMs = this.#loadedSinceMs.get(machine);
     if (loadedSinceMs === undefined) return;
-    for (const life of this.#parts.lives()) {
+    for (const life of lives) {
+      if (machine.exporters.every((exporter) => isJustGood(exporter, life, timeline.nowMs))) continue;
       if (!life.running || life.clock.isBlocked || isHeld(life, machine.name)) continue;
       if (!machine.exporters.some(({ lastGoodAtMs }) => lastGoodAtMs.has(life.number))) continue;
       const { nowMs } = timeline;
@@ -345,6 +375,20 @@ export class Promises {
       );
     }
   }
+}
+
+/** Those that tell of the cards, or of the rest of a machine. */
+const carriersOf = ({ exporters }: Machine, isCard: boolean): readonly Exporter[] =>
+  exporters.filter(({ kind }) => kind === 'merged' || (kind === 'node') !== isCard);
+
+/** Whether a process has had no good word of the cards, or of the rest, since it started. */
+const isUnread = ({ number }: Life, machine: Machine): boolean =>
+  [true, false].some((isCard) => carriersOf(machine, isCard).every(({ lastGoodAtMs }) => !lastGoodAtMs.has(number)));
+
+/** Whether its last good answer is judged by now and young: almost always, and then nobody is blind. */
+function isJustGood({ lastGoodAtMs }: Exporter, { number }: Life, nowMs: number): boolean {
+  const forMs = nowMs - (lastGoodAtMs.get(number) ?? Number.NEGATIVE_INFINITY);
+  return forMs > ROUND_MS && forMs < BLIND_ANSWERED_MS / 2;
 }
 
 /** When an exporter last gave a process a good answer that has arrived and been judged by now. */

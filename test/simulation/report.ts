@@ -1,12 +1,20 @@
 // The words of a run: a failure as a short story with its seed, and the sum of many worlds as a table.
 import { shownTime } from './chronicle.ts';
-import { ACT_KINDS, describeAct, type Story } from './story.ts';
+import { ACT_KINDS, describeAct, type MixName, type Story } from './story.ts';
 import type { Outcome } from './world.ts';
 
-/** What many worlds come to. Plain data: it goes between processes, and into the file of results. */
-export interface Totals {
+/** How much was seen, and for how much work. */
+export interface Worked {
   worlds: number;
+  /** Under load. */
   nodeHours: number;
+  cpuSeconds: number;
+}
+
+/** What many worlds come to. Plain data: it goes between processes, and into the file of results. */
+export interface Totals extends Worked {
+  /** The same of each kind of world. */
+  kinds: Record<string, Worked>;
   steps: number;
   missed: number;
   falseTrips: number;
@@ -16,9 +24,11 @@ export interface Totals {
   reactionsMs: number[];
 }
 
+const noWork = (): Worked => ({ worlds: 0, nodeHours: 0, cpuSeconds: 0 });
+
 export const noTotals = (): Totals => ({
-  worlds: 0,
-  nodeHours: 0,
+  ...noWork(),
+  kinds: {},
   steps: 0,
   missed: 0,
   falseTrips: 0,
@@ -28,9 +38,22 @@ export const noTotals = (): Totals => ({
   reactionsMs: [],
 });
 
-export function addOutcome(totals: Totals, { seed, violation, counts, reactionsMs, nodeHours, steps }: Outcome): void {
-  totals.worlds += 1;
-  totals.nodeHours += nodeHours;
+function addWork(sum: Worked, { worlds, nodeHours, cpuSeconds }: Worked): void {
+  sum.worlds += worlds;
+  sum.nodeHours += nodeHours;
+  sum.cpuSeconds += cpuSeconds;
+}
+
+function addKinds(sum: Totals['kinds'], part: Totals['kinds']): void {
+  for (const [kind, work] of Object.entries(part)) addWork((sum[kind] ??= noWork()), work);
+}
+
+/** Adds a world of `kind` that took `cpuSeconds`. */
+export function addOutcome(totals: Totals, outcome: Outcome, kind: Story['kind'], cpuSeconds: number): void {
+  const { seed, violation, counts, reactionsMs, nodeHours, steps } = outcome;
+  const work = { worlds: 1, nodeHours, cpuSeconds };
+  addWork(totals, work);
+  addKinds(totals.kinds, { [kind]: work });
   totals.steps += steps;
   totals.reactionsMs.push(...reactionsMs);
   addCounts(totals.counts, counts);
@@ -43,8 +66,8 @@ export function addOutcome(totals: Totals, { seed, violation, counts, reactionsM
 }
 
 export function addTotals(sum: Totals, part: Totals): void {
-  sum.worlds += part.worlds;
-  sum.nodeHours += part.nodeHours;
+  addWork(sum, part);
+  addKinds(sum.kinds, part.kinds);
   sum.steps += part.steps;
   sum.missed += part.missed;
   sum.falseTrips += part.falseTrips;
@@ -105,6 +128,10 @@ export const neverOccurred = ({ counts }: Totals): readonly string[] =>
 
 const seconds = (ms: number | undefined): string => (ms === undefined ? '–' : `${(ms / 1000).toFixed(1)} s`);
 
+const describeWork = ({ worlds, nodeHours, cpuSeconds }: Worked): string =>
+  `${cpuSeconds.toFixed(0)} s, ${(cpuSeconds / Math.max(worlds, 1)).toFixed(2)} s a world, ` +
+  `${(nodeHours / Math.max(cpuSeconds, 1e-9)).toFixed(1)} node-hours a second`;
+
 /** The sum, in lines. */
 export function describeTotals(totals: Totals, wallSeconds: number): readonly string[] {
   const reactions = [...totals.reactionsMs].sort((one, other) => one - other);
@@ -119,6 +146,11 @@ export function describeTotals(totals: Totals, wallSeconds: number): readonly st
     ],
     ['steps', String(totals.steps)],
     ['wall time', `${wallSeconds.toFixed(0)} s`],
+    ['CPU time', describeWork(totals)],
+    ...Object.entries(totals.kinds).map(([kind, work]): [string, string] => [
+      `  ${kind}`,
+      `${work.worlds} worlds, ${describeWork(work)}`,
+    ]),
     ['missed', String(totals.missed)],
     ['false', String(totals.falseTrips)],
     ['other rules broken', String(totals.otherViolations)],
@@ -140,13 +172,17 @@ export function describeCounts({ counts }: Totals): readonly string[] {
 }
 
 /** A failure for people: the world, what befell it, how it ended, and how to see it again. */
-export function describeFailure(story: Story, { violation, lastLines }: Outcome): readonly string[] {
+export function describeFailure(
+  story: Story,
+  { violation, lastLines }: Outcome,
+  mix: MixName = 'many',
+): readonly string[] {
   if (!violation) return [];
   const { seed, kind, nodes, replicas, workloads, tripScope } = story;
   return [
     `seed ${seed}: ${violation.rule} at ${shownTime(violation.atMs)}`,
     `  ${violation.detail}`,
-    `the world: ${kind}, ${nodes.length} nodes, ${replicas} replicas, tripScope ${tripScope}, fastInterval ${story.fastIntervalMs / 1000} s`,
+    `the world: ${kind}, ${nodes.length} nodes, ${replicas} replicas, tripScope ${tripScope}, interval ${story.intervalMs / 1000} s, fast ${story.fastIntervalMs / 1000} s`,
     ...workloads.map(({ node, kind: what, obedience, hasLease, intensity }) => {
       return `  on node-${node + 1} a ${what} at ${intensity} that ${obedience}${hasLease ? '' : ', without a lease'}`;
     }),
@@ -155,6 +191,6 @@ export function describeFailure(story: Story, { violation, lastLines }: Outcome)
     'the last lines:',
     ...lastLines.slice(-30).map((line) => `  ${line.slice(0, 300)}`),
     `as a story: ${JSON.stringify(story)}`,
-    `again: npm run simulate -- --seed ${seed}`,
+    `again: npm run simulate -- --seed ${seed}${mix === 'long' ? ' --nightly' : ''}`,
   ];
 }

@@ -1,6 +1,6 @@
 // `npm run simulate`: worlds by the thousand, on two processes. --seeds N [--from S], or --seed S for one with its whole
-// log; --minutes M ends after that time whatever is left; --nightly runs until a machine-century is through or three hours
-// are; --results FILE keeps the sum. Exit 1 when a rule was broken, or when something never came up that should have.
+// log; --minutes M ends after that time whatever is left; --nightly runs long worlds until a machine-century is through or
+// three hours are; --results FILE keeps the sum. Exit 1 when a rule was broken, or when something never came up that should have.
 import { fork } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -16,24 +16,31 @@ import {
   type Totals,
 } from './report.ts';
 import { shrink } from './shrink.ts';
-import { storyOf } from './story.ts';
+import { type MixName, storyOf } from './story.ts';
 import { runWorld } from './world.ts';
 
 const MACHINE_YEAR_HOURS = 8_760;
 const WORKERS = 2;
-/** Worlds a worker runs before it tells. */
-const BATCH = 5;
+/** Most of what a step makes is garbage at the next: with room for many steps little of it is ever looked at. */
+const YOUNG_MIB = 64;
+/** A failing world is run anew for so long, to find a shorter one. */
+const SHRINKS_FOR_S = 180;
 /** With fewer worlds than this a fault may well not come up. */
 const ENOUGH_WORLDS = 200;
 
 interface Job {
-  readonly seeds: readonly number[];
+  readonly seed: number;
+  readonly mix: MixName;
 }
 
-async function work(): Promise<void> {
-  process.on('message', async ({ seeds }: Job) => {
+function work(): void {
+  process.on('message', async ({ seed, mix }: Job) => {
+    const before = process.cpuUsage();
     const totals = noTotals();
-    for (const seed of seeds) addOutcome(totals, await runWorld(storyOf(seed)));
+    const story = storyOf(seed, mix);
+    const outcome = await runWorld(story);
+    const { user, system } = process.cpuUsage(before);
+    addOutcome(totals, outcome, story.kind, (user + system) / 1e6);
     process.send?.(totals);
   });
 }
@@ -43,6 +50,7 @@ async function runMany(options: {
   readonly count: number;
   readonly untilHours: number;
   readonly minutes: number;
+  readonly mix: MixName;
 }): Promise<{ readonly totals: Totals; readonly wallSeconds: number }> {
   const startedAt = performance.now();
   const passedS = (): number => (performance.now() - startedAt) / 1000;
@@ -53,7 +61,8 @@ async function runMany(options: {
   const isOver = (): boolean => next >= end || passedS() > options.minutes * 60 || sum.nodeHours >= options.untilHours;
   await Promise.all(
     Array.from({ length: WORKERS }, () => {
-      const worker = fork(fileURLToPath(import.meta.url), ['--worker']);
+      const execArgv = [...process.execArgv, `--max-semi-space-size=${YOUNG_MIB}`];
+      const worker = fork(fileURLToPath(import.meta.url), ['--worker'], { execArgv });
       return new Promise<void>((resolve, reject) => {
         const hand = (): void => {
           if (isOver()) {
@@ -61,8 +70,7 @@ async function runMany(options: {
             resolve();
             return;
           }
-          const seeds = Array.from({ length: Math.min(BATCH, end - next) }, () => next++);
-          worker.send({ seeds } satisfies Job);
+          worker.send({ seed: next++, mix: options.mix } satisfies Job);
         };
         worker.on('message', (totals: Totals) => {
           addTotals(sum, totals);
@@ -85,16 +93,18 @@ async function runMany(options: {
   return { totals: sum, wallSeconds: passedS() };
 }
 
-async function runOne(seed: number, isQuiet: boolean): Promise<number> {
-  const story = storyOf(seed);
+async function runOne(seed: number, mix: MixName, isQuiet: boolean): Promise<number> {
+  const story = storyOf(seed, mix);
+  const startedAt = performance.now();
   const outcome = await runWorld(story, isQuiet ? null : console.log);
+  const tookS = (performance.now() - startedAt) / 1000;
   console.log(
     `seed ${seed}: digest ${outcome.digest}, ${outcome.nodeHours.toFixed(2)} node-hours, ${outcome.steps} steps`,
   );
   if (!outcome.violation) return 0;
   console.log('shrinking …');
-  const short = await shrink(story, outcome);
-  console.log(describeFailure(short.story, short.outcome).join('\n'));
+  const short = await shrink(story, outcome, Math.min(120, Math.ceil(SHRINKS_FOR_S / tookS)));
+  console.log(describeFailure(short.story, short.outcome, mix).join('\n'));
   return 1;
 }
 
@@ -112,15 +122,17 @@ async function main(): Promise<number> {
     },
   });
   if (values.worker) {
-    await work();
+    work();
     return -1;
   }
-  if (values.seed !== undefined) return runOne(Number(values.seed), values.quiet);
   const { nightly } = values;
+  const mix = nightly ? 'long' : 'many';
+  if (values.seed !== undefined) return runOne(Number(values.seed), mix, values.quiet);
   const { totals, wallSeconds } = await runMany({
     from: Number(values.from),
     count: nightly ? Number.POSITIVE_INFINITY : Number(values.seeds),
     untilHours: nightly ? 100 * MACHINE_YEAR_HOURS : Number.POSITIVE_INFINITY,
+    mix,
     minutes: values.minutes === undefined ? (nightly ? 175 : Number.POSITIVE_INFINITY) : Number(values.minutes),
   });
   console.log(describeCounts(totals).join('\n'));
@@ -136,7 +148,7 @@ async function main(): Promise<number> {
     );
   }
   const [first] = totals.failedSeeds;
-  if (first) await runOne(first.seed, true);
+  if (first) await runOne(first.seed, mix, true);
   const isWanting = totals.worlds >= ENOUGH_WORLDS && neverOccurred(totals).length > 0;
   return first || isWanting ? 1 : 0;
 }

@@ -55,6 +55,7 @@ export interface Story {
     readonly kind: WorkloadKind;
     readonly obedience: Obedience;
     readonly hasLease: boolean;
+    readonly ttlMs: number;
     readonly intensity: number;
   }[];
   readonly tripScope: 'cluster' | 'node';
@@ -75,17 +76,45 @@ export interface NodeExporter {
 }
 
 const MINUTE_MS = 60_000;
-/** Nodes, and minutes, of each kind of world. */
-const COUNTS = { light: [10, 16], cluster: [2, 4], fleet: [3, 8], workstation: [1, 1] } as const;
-const MINUTES = { light: [70, 100], cluster: [9, 15], fleet: [9, 14], workstation: [12, 24] } as const;
+/** Nodes of each kind of world. */
+const COUNTS = { light: [60, 100], cluster: [2, 4], fleet: [3, 8], workstation: [1, 1] } as const;
 
-/** The story of a seed. Of the same seed always the same. */
-export function storyOf(seed: number): Story {
+/** Which worlds there are, and how long they last. */
+interface Mix {
+  readonly weights: Readonly<Record<Story['kind'], number>>;
+  readonly minutes: Readonly<Record<Story['kind'], readonly [number, number]>>;
+  /** The looks of light worlds, tick and fast. All others have the defaults. */
+  readonly lightIntervalsMs: readonly number[];
+  /** Acts in an hour of a light world's node. */
+  readonly lightActsPerHour: number;
+}
+
+/** `many`: as much as can be seen in some minutes. `long`: node-hours, for the night. */
+const MIXES = {
+  many: {
+    weights: { light: 5, cluster: 2.5, fleet: 1.2, workstation: 1.3 },
+    minutes: { light: [13, 20], cluster: [6, 8], fleet: [6, 8], workstation: [7, 11] },
+    lightIntervalsMs: [10_000, 20_000, 30_000],
+    lightActsPerHour: 1,
+  },
+  long: {
+    weights: { light: 3, cluster: 2.5, fleet: 1.2, workstation: 1.3 },
+    minutes: { light: [180, 360], cluster: [6, 8], fleet: [6, 8], workstation: [7, 11] },
+    lightIntervalsMs: [10_000, 20_000, 30_000, 30_000, 30_000],
+    lightActsPerHour: 0.5,
+  },
+} as const satisfies Record<string, Mix>;
+
+export type MixName = keyof typeof MIXES;
+
+/** The story of a seed. Of the same seed and mix always the same. */
+export function storyOf(seed: number, mix: MixName = 'many'): Story {
   const chance = new Chance(seed, 'story');
-  const kind = chance.weighted({ light: 5, cluster: 2.5, fleet: 1.2, workstation: 1.3 });
+  const { weights, minutes, lightIntervalsMs, lightActsPerHour } = MIXES[mix];
+  const kind = chance.weighted(weights);
   const [fewest, most] = COUNTS[kind];
   const count = chance.whole(fewest, most);
-  const [shortest, longest] = MINUTES[kind];
+  const [shortest, longest] = minutes[kind];
   const lengthMs = Math.round(chance.between(shortest, longest) * MINUTE_MS);
   const nodes = Array.from({ length: count }, () => {
     const cards = kind === 'light' || kind === 'fleet' ? chance.whole(1, 2) : chance.whole(1, 3);
@@ -96,9 +125,11 @@ export function storyOf(seed: number): Story {
     if (kind === 'cluster' && chance.is(0.3)) own.push(workloadOf(chance, kind, node, false));
     return own;
   });
-  const acts = Array.from({ length: kind === 'light' ? chance.whole(12, 36) : chance.whole(6, 14) }, () =>
-    actOf(chance, kind, lengthMs),
-  );
+  const isLight = kind === 'light';
+  const lightActs = (count * lengthMs * lightActsPerHour) / (60 * MINUTE_MS);
+  const actCount = isLight ? Math.round(lightActs * chance.between(0.5, 1.5)) : chance.whole(6, 14);
+  const acts = Array.from({ length: actCount }, () => actOf(chance, kind, lengthMs));
+  const intervalMs = isLight ? chance.pick(lightIntervalsMs) : 10_000;
   return {
     seed,
     lengthMs,
@@ -106,10 +137,11 @@ export function storyOf(seed: number): Story {
     replicas: kind === 'cluster' && chance.is(0.6) ? 2 : 1,
     nodes,
     workloads,
-    tripScope: chance.is(0.6) ? 'node' : 'cluster',
+    // With many nodes everything would be stopped most of the time.
+    tripScope: chance.is(isLight ? 0.9 : 0.6) ? 'node' : 'cluster',
     hasDenyRule: chance.is(0.7),
-    intervalMs: 10_000,
-    fastIntervalMs: kind === 'light' ? 10_000 : 2_000,
+    intervalMs,
+    fastIntervalMs: isLight ? intervalMs : 2_000,
     acts: acts.sort((one, other) => one.atMs - other.atMs),
   };
 }
@@ -139,6 +171,7 @@ function workloadOf(chance: Chance, kind: Story['kind'], node: number, hasLease:
     kind: hasLease ? chance.pick(kinds[kind]) : 'deployment',
     obedience: hasLease ? chance.weighted({ obeys: 5, lags: 2, ignores: 3 }) : 'ignores',
     hasLease,
+    ttlMs: kind === 'light' ? chance.pick([60_000, 120_000, 300_000]) : 30_000,
     intensity: chance.pick([0.5, 0.7, 0.8, 0.8]),
   };
 }
@@ -175,6 +208,26 @@ const WEIGHTS = {
 
 export const ACT_KINDS = Object.keys(WEIGHTS) as readonly Act['kind'][];
 
+/** What befalls a cluster alone, and what befalls a process with all that it watches. */
+const OF_CLUSTERS: readonly Act['kind'][] = ['server', 'node-hangs', 'scaled-back'];
+const OF_ALL_NODES: readonly Act['kind'][] = [
+  'disk',
+  'dies',
+  'rots',
+  'stalls',
+  'suspends',
+  'wall-jumps',
+  'operator-presses',
+];
+
+function weightsIn(kind: Story['kind']): Readonly<Record<Act['kind'], number>> {
+  const weights: Record<Act['kind'], number> = { ...WEIGHTS };
+  if (kind !== 'cluster') for (const what of OF_CLUSTERS) weights[what] = 0;
+  // So many nodes have so many acts that there would be no quiet between these.
+  if (kind === 'light') for (const what of OF_ALL_NODES) weights[what] *= 0.3;
+  return weights;
+}
+
 const FAULTS: readonly ExporterFaultName[] = [
   'hang',
   'hang',
@@ -199,7 +252,7 @@ function actOf(chance: Chance, kind: Story['kind'], lengthMs: number): Act {
   const node = chance.whole(0, 99);
   const card = chance.whole(0, 99);
   const replica = chance.whole(0, 99);
-  const what = chance.weighted<Act['kind']>(WEIGHTS);
+  const what = chance.weighted(weightsIn(kind));
   switch (what) {
     case 'fan-fails':
     case 'cpu-cooler-fails':
@@ -217,7 +270,6 @@ function actOf(chance: Chance, kind: Story['kind'], lengthMs: number): Act {
       return { ...when, kind: what, node, card, quantity, by: quantity === 'power' ? 749.67 : chance.between(42, 60) };
     }
     case 'server':
-      if (kind !== 'cluster') return { ...when, kind: 'hot-air', node, byC: chance.between(3, 20) };
       return { ...when, kind: what, fault: chance.pick(SERVER_FAULTS) };
     case 'node-hangs':
     case 'scaled-back':

@@ -54,7 +54,15 @@ export class Part {
   /** Since when it has been at or over `limitC`; `null` while it is below. Exact back to the last change alone. */
   overSinceMs(limitC: number, nowMs: number): number | null {
     if (this.temperatureC(nowMs) < limitC) return null;
-    if (this.#temperatureC >= limitC) return this.#atMs;
+    return this.#temperatureC >= limitC ? this.#atMs : this.#crossesAtMs(limitC);
+  }
+
+  /** Of a part below `limitC`: when it will be there if nothing changes; `Infinity` where it never will. */
+  reachesAtMs(limitC: number): number {
+    return this.#settledC <= limitC ? Number.POSITIVE_INFINITY : this.#crossesAtMs(limitC);
+  }
+
+  #crossesAtMs(limitC: number): number {
     const share = (this.#settledC - limitC) / (this.#settledC - this.#temperatureC);
     return this.#atMs - this.#timeConstantMs * Math.log(share);
   }

@@ -14,7 +14,37 @@ interface Entry {
 /** 2026-01-01T00:00:00Z: when each world begins. */
 export const WORLD_BEGINS_WALL_MS = Date.UTC(2026, 0, 1);
 
-const quiescence = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/** What waits for the next turn of the loop, while a world runs. */
+let nextTurn: (() => void)[] = [];
+
+/** Every promise that can go on has gone on: Node runs its next ticks when no microtask is left. */
+const settled = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
+
+/** All that follows from what was done has been done. */
+async function quiescence(): Promise<void> {
+  await settled();
+  while (nextTurn.length > 0) {
+    const due = nextTurn;
+    nextTurn = [];
+    for (const fire of due) fire();
+    await settled();
+  }
+}
+
+/**
+ * Runs `work` with the turns of the loop taken by {@link Timeline.run}: a real one at each step, of which a world has a
+ * hundred thousand, would take longer than the step. One at a time in a process.
+ */
+export async function withOwnTurns<T>(work: () => Promise<T>): Promise<T> {
+  const real = globalThis.setImmediate;
+  globalThis.setImmediate = ((fire: () => void) => void nextTurn.push(fire)) as unknown as typeof setImmediate;
+  try {
+    return await work();
+  } finally {
+    globalThis.setImmediate = real;
+    nextTurn = [];
+  }
+}
 
 export class Timeline {
   nowMs = 0;
@@ -104,6 +134,7 @@ export class ProcessClock implements Clock {
   readonly #timeline: Timeline;
   readonly #startedMs: number;
   #suspendedMs = 0;
+  #asleepUntilMs = 0;
   #wallAheadMs: number;
   /** Nothing of the process runs before. */
   #blockedUntilMs = 0;
@@ -152,11 +183,14 @@ export class ProcessClock implements Clock {
     this.#blockedUntilMs = Math.max(this.#blockedUntilMs, this.#timeline.nowMs + ms);
   }
 
-  /** The machine sleeps for `ms`: its monotonic clock does not count them. */
+  /** The machine sleeps for `ms`: its monotonic clock does not count them. One that sleeps already sleeps on. */
   suspend(ms: number): void {
-    this.stall(ms);
-    this.jumpedAtMs = this.#timeline.nowMs + ms;
-    this.#suspendedMs += Math.round(ms);
+    const { nowMs } = this.#timeline;
+    const untilMs = Math.max(this.#asleepUntilMs, nowMs + Math.round(ms));
+    this.#suspendedMs += untilMs - Math.max(this.#asleepUntilMs, nowMs);
+    this.#asleepUntilMs = untilMs;
+    this.jumpedAtMs = untilMs;
+    this.stall(untilMs - nowMs);
   }
 
   jumpWall(ms: number): void {

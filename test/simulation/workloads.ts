@@ -12,7 +12,6 @@ import type { Life } from './replica.ts';
 import type { Story } from './story.ts';
 import type { Timeline } from './timeline.ts';
 
-const TTL_MS = 30_000;
 const ASKS_AGAIN_MS = 20_000;
 /** As the HTTP layer waits for a grant's record. */
 const RECORD_DEADLINE_MS = 5_000;
@@ -60,6 +59,11 @@ export class Workload {
     return this.runsSinceMs === null ? 0 : this.plan.intensity * this.#factor;
   }
 
+  /** Its client is silent, and the lease over for it: who has nothing but the lease cannot know that it runs on. */
+  get hasLapsed(): boolean {
+    return this.#isSilent && this.#parts.timeline.nowMs >= this.#renewedAtMs + this.plan.ttlMs;
+  }
+
   begin(): void {
     if (this.plan.hasLease) this.#ask();
     else this.#keepUp();
@@ -72,7 +76,7 @@ export class Workload {
     const { timeline, chronicle } = this.#parts;
     this.#isSilent = true;
     chronicle.tell(this.name, 'its client falls silent');
-    timeline.after(TTL_MS * 3, () => {
+    timeline.after(this.plan.ttlMs * 3, () => {
       if (this.leaseId !== leaseId) return;
       this.leaseId = null;
       // The load of a client that is no process group and no pod ends with it, at last.
@@ -140,7 +144,7 @@ export class Workload {
       constraints: null,
       constraintKeys: [],
       gpus: null,
-      ttlMs: TTL_MS,
+      ttlMs: this.plan.ttlMs,
       maxDurationMs: null,
       processGroup,
     };
@@ -181,18 +185,19 @@ export class Workload {
     this.heldBy.add(life.number);
     this.#renewedAtMs = timeline.nowMs;
     this.#run();
-    timeline.after(TTL_MS / 3, () => this.#renew(leaseId));
+    timeline.after(this.plan.ttlMs / 3, () => this.#renew(leaseId));
   }
 
   #renew(leaseId: string): void {
     const { timeline } = this.#parts;
+    const { ttlMs } = this.plan;
     if (this.leaseId !== leaseId || this.#isSilent) return;
     const lives = this.#parts.lives();
-    if (timeline.nowMs - this.#renewedAtMs > TTL_MS) {
+    if (timeline.nowMs - this.#renewedAtMs > ttlMs) {
       this.#end('its client could not renew');
       return;
     }
-    timeline.after(TTL_MS / 3, () => this.#renew(leaseId));
+    timeline.after(ttlMs / 3, () => this.#renew(leaseId));
     const tries = lives.slice(0, 2);
     for (const life of tries) {
       life.clock.after(5, () => {

@@ -1,5 +1,6 @@
 // One world: a story's nodes, processes, cluster, loads and people on one timeline, run from its beginning to its end, and
 // judged at every step. The same story always gives the same run.
+import { loopTurn } from '../../src/clock.ts';
 import { type Config, loadConfig } from '../../src/config.ts';
 import { PretendMachine } from '../support/pretend-machine.ts';
 import { perform, type Stage } from './acts.ts';
@@ -14,7 +15,7 @@ import { Operators } from './operators.ts';
 import { Promises, WATCH_EVERY_MS } from './promises.ts';
 import { type Life, Replica } from './replica.ts';
 import type { Story } from './story.ts';
-import { ProcessClock, Timeline } from './timeline.ts';
+import { ProcessClock, Timeline, withOwnTurns } from './timeline.ts';
 import { Workload } from './workloads.ts';
 
 export interface Outcome {
@@ -29,8 +30,21 @@ export interface Outcome {
 }
 
 /** Runs a story to its end, or to the first rule that is broken. */
-export function runWorld(story: Story, echo: ((line: string) => void) | null = null): Promise<Outcome> {
-  return withSeededChance(new Chance(story.seed, 'the code under test'), () => runStory(story, echo));
+export async function runWorld(story: Story, echo: ((line: string) => void) | null = null): Promise<Outcome> {
+  const chance = new Chance(story.seed, 'the code under test');
+  let rejected: Violation | null = null;
+  const note = (error: unknown): void => {
+    rejected = { rule: 'a promise was rejected', detail: String(error), atMs: story.lengthMs };
+  };
+  process.on('unhandledRejection', note);
+  try {
+    const outcome = await withSeededChance(chance, () => withOwnTurns(() => runStory(story, echo)));
+    // Node looks for rejections when it has nothing else to do.
+    await loopTurn();
+    return { ...outcome, violation: outcome.violation ?? rejected };
+  } finally {
+    process.off('unhandledRejection', note);
+  }
 }
 
 async function runStory(story: Story, echo: ((line: string) => void) | null): Promise<Outcome> {
@@ -54,7 +68,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
       : null;
   const replicas: Replica[] = [];
   const lives = (): readonly Life[] => livesOf(replicas);
-  const house = new House({ timeline, chronicle, lives });
+  const house = new House({ timeline, chronicle, lives, intervalMs: story.intervalMs });
   const workloads = story.workloads.map((plan, index) => {
     const machine = machines[plan.node] as Machine;
     const onGranted = (life: Life, { machine: { name } }: Workload): void =>
@@ -137,6 +151,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
         },
         onEnded: (life) => {
           house.ended(life);
+          promises.ended(life);
           for (const exporter of exporters.values()) exporter.forget(life.number);
         },
       }),
@@ -158,9 +173,10 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
   for (const [index, replica] of replicas.entries()) timeline.at(index * 7_000, () => replica.start());
   for (const [index, workload] of workloads.entries()) timeline.at(25_000 + index * 300, () => workload.begin());
   operators.start();
+  const workloadsOn = new Map(machines.map((machine) => [machine, workloads.filter((one) => one.machine === machine)]));
   timeline.every(WATCH_EVERY_MS, () => {
     for (const workload of workloads) workload.look();
-    for (const machine of machines) machine.setLoad(loadOf(machine, workloads), timeline.nowMs);
+    for (const [machine, own] of workloadsOn) machine.setLoad(loadOf(own), timeline.nowMs);
     promises.watch();
     carriedOut.watch();
     house.watch();
@@ -182,7 +198,9 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
 
 /** Those that run, the leader first. */
 function livesOf(replicas: readonly Replica[]): readonly Life[] {
-  const found = replicas.flatMap(({ life }) => (life?.running && !life.isDead ? [life] : []));
+  const found: Life[] = [];
+  for (const { life } of replicas) if (life?.running && !life.isDead) found.push(life);
+  if (found.length < 2) return found;
   const rank = ({ running }: Life): number =>
     running?.supervisor.state.cluster?.leadership.state === 'leader' || !running?.cluster ? 0 : 1;
   return found.sort((one, other) => rank(one) - rank(other));
@@ -202,9 +220,9 @@ function exportersOf(story: Story, machines: readonly Machine[]): ReadonlyMap<st
   return all;
 }
 
-function loadOf(machine: Machine, workloads: readonly Workload[]): number {
+function loadOf(workloads: readonly Workload[]): number {
   let load = 0;
-  for (const workload of workloads) if (workload.machine === machine) load += workload.load;
+  for (const workload of workloads) load += workload.load;
   return Math.min(load, 1);
 }
 

@@ -2,6 +2,7 @@
 // resourceVersions rise with each change and are compared, a second create is a conflict, a merge patch with `null`
 // takes a key away. Faults are put before it by a function.
 import type { KubeAnswer, KubeApi, KubeFailure, KubeFailureKind, KubeObject } from '../../src/kubernetes/kube-api.ts';
+import { copied } from './copied.ts';
 
 export interface StoreRequest {
   readonly verb: 'get' | 'create' | 'replace' | 'patch';
@@ -40,11 +41,11 @@ export function objectStore(): ObjectStore {
   const nameIn = (path: string): string => path.split('/').at(-1) ?? '';
 
   async function ask(request: StoreRequest, carryOut: () => KubeAnswer<KubeObject>): Promise<KubeAnswer<KubeObject>> {
-    store.requests.push(structuredClone(request));
+    store.requests.push(copied(request));
     const fault = await store.before(request);
     if (fault) return fault;
     const answer = carryOut();
-    return store.after(request) ?? structuredClone(answer);
+    return store.after(request) ?? copied(answer);
   }
 
   const found = (path: string): KubeAnswer<KubeObject> => {
@@ -68,7 +69,7 @@ export function objectStore(): ObjectStore {
       get: (path) => ask({ verb: 'get', path }, () => found(path)),
       create: (path, body) =>
         ask({ verb: 'create', path, body }, () => {
-          const object = structuredClone(body) as KubeObject;
+          const object = copied(body) as KubeObject;
           const place = `${path}/${object.metadata.name}`;
           return objects.has(place) ? failureOf('conflict', `409 ${place} exists`) : keep(place, object);
         }),
@@ -78,7 +79,7 @@ export function objectStore(): ObjectStore {
           if (!now) return failureOf('not-found', `404 ${path} not found`);
           if (body.metadata.resourceVersion !== now.metadata.resourceVersion)
             return failureOf('conflict', '409 changed');
-          return keep(path, structuredClone(body));
+          return keep(path, copied(body));
         }),
       patch: (path, body) =>
         ask({ verb: 'patch', path, body }, () => {

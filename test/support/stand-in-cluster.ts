@@ -11,6 +11,7 @@ import type {
   KubeObject,
   KubeResource,
 } from '../../src/kubernetes/kube-api.ts';
+import { copied } from './copied.ts';
 
 export interface Asked {
   readonly verb: 'list' | 'get' | 'create' | 'patch' | 'replace' | 'remove';
@@ -175,7 +176,7 @@ export class StandInCluster implements KubeApi {
       const object = this.#objects.get(path.replace(/\/scale$/, ''));
       if (!object) return failed('not-found', `404 ${path}`);
       if (body.metadata?.uid && body.metadata.uid !== object.metadata.uid) return failed('conflict', '409 another uid');
-      const kept = structuredClone(body);
+      const kept = copied(body);
       for (const field of this.drops) delete kept.spec?.[field];
       merge(object, kept);
       this.#soon();
@@ -318,7 +319,7 @@ export class StandInCluster implements KubeApi {
     await this.#clock.sleep(2);
     const fault = this.fault(asked);
     if (fault === 'hang') return await new Promise(() => undefined);
-    return fault ?? structuredClone(work());
+    return fault ?? copied(work());
   }
 }
 
