@@ -134,6 +134,13 @@ export const PLANTED = [
     replace: 'const second = meanOf((powers',
   },
   {
+    name: 'a round that is judged only when its slowest source is done',
+    story: 'an exporter that is back in time, and another that keeps the round waiting',
+    file: 'src/monitor.ts',
+    search: 'const JUDGED_WITHIN_MS = 500;',
+    replace: 'const JUDGED_WITHIN_MS = 1e9;',
+  },
+  {
     name: 'a single second look, half-way to its deadline',
     story: 'a mad temperature of a source that renews every two seconds',
     file: 'src/monitor.ts',

@@ -60,7 +60,11 @@ async function plant(bundler, fault, index, seeds) {
 async function plantAll(hunted, only) {
   let missed = 0;
   mkdirSync(FOLDER, { recursive: true });
-  const options = { ...bundled('test/simulation/worlds.ts', `${FOLDER}/planted.mjs`), write: false, plugins: [planter] };
+  const options = {
+    ...bundled('test/simulation/worlds.ts', `${FOLDER}/planted.mjs`),
+    write: false,
+    plugins: [planter],
+  };
   const bundler = await context(options);
   for (const [index, fault] of PLANTED.entries()) {
     if (only !== undefined && !fault.name.includes(only)) continue;

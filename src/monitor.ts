@@ -35,6 +35,8 @@ const QUESTION_REST_AT_MOST_MS = 800;
 const FAST_DEADLINE_MS = 1_800;
 /** The last look for a newer sample begins this long before its deadline; an exporter answers within some 100 ms. */
 const LAST_LOOK_MS = 300;
+/** Nodes that have answered are judged after so long, however long others take: whose readings we hold is not unseen. */
+const JUDGED_WITHIN_MS = 500;
 /** No source is kept busy by fast sampling for more than half of the time. */
 const MOST_BUSY_RATIO = 0.5;
 
@@ -208,8 +210,31 @@ export class Monitor {
       const nodes = this.#fastNodes();
       const due = sources().filter((source) => source.carriesHeat && nodes.has(source.node) && this.#isRested(source));
       if (due.length === 0) continue;
-      this.#submit('fast', await this.#counted(this.#look(due, FAST_DEADLINE_MS)));
+      const looks = due.map((source) => this.#lookAt(source, FAST_DEADLINE_MS));
+      this.#submit('fast', await this.#counted(this.#inTime(due, looks)));
     }
+  }
+
+  /** What the looks gave; of nodes that had to wait for others it has gone through the door before, and is left out. */
+  async #inTime(sources: readonly Source[], looks: readonly Promise<SourceReport>[]): Promise<SourceReport[]> {
+    const underWay = new Map<string, number>();
+    for (const { node } of sources) underWay.set(node, (underWay.get(node) ?? 0) + 1);
+    let told: SourceReport[] = [];
+    for (const look of looks) {
+      void look.then((report) => {
+        told.push(report);
+        underWay.set(report.node, (underWay.get(report.node) ?? 1) - 1);
+      });
+    }
+    const all = Promise.all(looks);
+    while ((await withDeadline(this.#parts.clock, JUDGED_WITHIN_MS, all)) === TIMED_OUT) {
+      // A node's sources are judged together: one tells the power that belongs to another's temperature.
+      const isWhole = ({ node }: SourceReport): boolean => underWay.get(node) === 0;
+      const whole = told.filter(isWhole);
+      told = told.filter((report) => !isWhole(report));
+      if (whole.length > 0) this.#submit('fast', whole);
+    }
+    return told;
   }
 
   async #counted<T>(look: Promise<T>): Promise<T> {
@@ -243,7 +268,7 @@ export class Monitor {
       if (index > 0 && index % SLICE === 0) await clock.sleep(pauseMs, this.#stopped.signal);
       looks.push(this.#lookTwice(source, endMs - clock.now().elapsedMs));
     }
-    return Promise.all(looks);
+    return this.#inTime(sources, looks);
   }
 
   /** A failure that comes early is not yet the source's last word in this tick. */
@@ -265,7 +290,7 @@ export class Monitor {
       (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
     );
     const finishedAtMs = clock.now().elapsedMs;
-    // Longer than it may take is not the source's doing: this process stood still, and must not rest for that as well.
+    // What is beyond its time is not the source's doing: this process stood still, and must not rest for that as well.
     const tookMs = Math.min(finishedAtMs - startedAtMs, budgetMs);
     this.#lastTookMs.set(source, { endedAtMs: finishedAtMs, tookMs });
     if (report !== TIMED_OUT && !(report instanceof Error)) return report;

@@ -35,7 +35,7 @@ class FakeSource implements Source {
   async close(): Promise<void> {}
 }
 
-function build() {
+function build(others: readonly Source[] = []) {
   const clock = new ManualClock();
   const world = new DomainWorld(worldSettings());
   world.elapsedMs = clock.now().elapsedMs;
@@ -44,7 +44,7 @@ function build() {
   let supervisor: Supervisor;
   const monitor = new Monitor({
     clock,
-    sources: () => [source],
+    sources: () => [source, ...others],
     supervisor: () => supervisor,
     intervalMs: 10_000,
     fastIntervalMs: 2_000,
@@ -138,18 +138,42 @@ t.test('Monitor samples a hot node every 2 s and publishes a change of action at
   await stop();
 });
 
-t.test('Monitor does not take its own standstill for a slow source, and samples on at once', async (t) => {
+t.test('Monitor judges a node that has answered while another one keeps the round waiting', async (t) => {
+  const hung: Source = {
+    id: 'hung',
+    node: 'bizon2',
+    carriesHeat: true,
+    read: () => new Promise(() => undefined),
+    close: async () => undefined,
+  };
+  const { clock, monitor, world, supervisor, evaluations, stop } = build([hung]);
+  monitor.start();
+  await clock.advance(30_000);
+  while (monitor.isReading) await clock.advance(10);
+  world.gpu(GPU_A).temperatureC = 86;
+  while (!monitor.isReading) await clock.advance(10);
+  const ticks = evaluations.length;
+  await clock.advance(600);
+  t.ok(monitor.isReading, 'the round still waits');
+  t.equal(supervisor.state.trips.size, 1, 'and what is hot is stopped');
+  await clock.advance(5_000);
+  t.ok(evaluations.length >= ticks + 2, 'the tick ends in its own result');
+  await stop();
+});
+
+t.test('Monitor does not take its own standstill for a slow source', async (t) => {
   const { clock, monitor, world, source, stop } = build();
   world.gpu(GPU_A).temperatureC = 78.5;
   source.takesMs = 100;
   monitor.start();
-  await clock.advance(12_000);
-  while (!monitor.isReading) await clock.advance(10);
+  // A tick begins at 21 s; the next one after it is an interval away.
+  await clock.advance(21_010);
+  t.ok(monitor.isReading);
   clock.hold(60_000);
-  await clock.advance(3_000);
+  await clock.advance(500);
   const before = source.reads;
-  await clock.advance(20_000);
-  t.ok(source.reads - before >= 10, `${source.reads - before} looks in 20 s after a minute of standing still`);
+  await clock.advance(6_000);
+  t.ok(source.reads > before, 'it rests for no longer than the 4.5 s that a look may take');
   await stop();
 });
 

@@ -75,7 +75,8 @@ function sayNode(
   { wallS, lowerBy, notANumber }: Distortion,
   rounds: Exporter['rounds'],
 ): void {
-  const value = rounded(machine.cpu.temperatureC(atMs) - lowerBy, rounds === 'down' ? 'nearest' : rounds);
+  // A lie is a possible number.
+  const value = Math.max(rounded(machine.cpu.temperatureC(atMs) - lowerBy, rounds === 'down' ? 'nearest' : rounds), 1);
   const [idle, busy] = machine.cpuTimes(atMs);
   const total = 64 * 2 ** 30;
   said.text += NODE_HEAD;

@@ -11,22 +11,36 @@ interface Plan {
   readonly acts: readonly Act[];
   readonly minutes?: number;
   readonly intensity?: number;
+  readonly intervalMs?: number;
+  /** All alike, and each with a load. */
+  readonly nodes?: number;
 }
 
-/** A quiet world of one node with one load on it. */
-function quiet({ kind, exporters, load, acts, minutes = 20, intensity = 0.8 }: Plan): Story {
+/** A quiet world of one node with one load on it, or of some. */
+function quiet(plan: Plan): Story {
+  const { kind, exporters, load, acts, minutes = 20, intensity = 0.8, intervalMs = 10_000, nodes = 1 } = plan;
   const plain: NodeExporter = { kind: 'merged', periodMs: 0, latencyMs: 20, skewMs: 0, rounds: 'nearest' };
   return {
     seed: 1,
     lengthMs: minutes * MINUTE_MS,
     kind,
     replicas: 1,
-    nodes: [{ cards: 2, exporters: exporters.map((given) => ({ ...plain, ...given })) }],
-    workloads: [{ node: 0, kind: load, obedience: 'ignores', hasLease: true, ttlMs: 30_000, intensity }],
+    nodes: Array.from({ length: nodes }, () => ({
+      cards: 2,
+      exporters: exporters.map((given) => ({ ...plain, ...given })),
+    })),
+    workloads: Array.from({ length: nodes }, (_, node) => ({
+      node,
+      kind: load,
+      obedience: 'ignores',
+      hasLease: true,
+      ttlMs: 60_000,
+      intensity,
+    })),
     tripScope: 'node',
     hasDenyRule: false,
-    intervalMs: 10_000,
-    fastIntervalMs: kind === 'light' ? 10_000 : 2_000,
+    intervalMs,
+    fastIntervalMs: kind === 'light' ? intervalMs : 2_000,
     acts,
   };
 }
@@ -72,6 +86,19 @@ export const KEPT_STORIES = {
     load: 'client',
     acts: [{ atMs: 5 * MINUTE_MS, forMs: 4 * MINUTE_MS, kind: 'exporter', node: 0, exporter: 1, fault: 'freeze' }],
     minutes: 10,
+  }),
+  /** Its exporter was back for a second of its minute, but the round waited for another node's, which hung. */
+  'an exporter that is back in time, and another that keeps the round waiting': quiet({
+    kind: 'light',
+    exporters: [{}],
+    load: 'client',
+    nodes: 2,
+    intervalMs: 30_000,
+    acts: [
+      { atMs: 403_000, forMs: 44_000, kind: 'exporter', node: 0, exporter: 0, fault: 'error' },
+      { atMs: 443_000, forMs: 52_000, kind: 'exporter', node: 1, exporter: 0, fault: 'hang' },
+    ],
+    minutes: 9,
   }),
   /** Two seconds after a tick: the next one alone would come too late. */
   'a card that gets hot between two ticks': quiet({

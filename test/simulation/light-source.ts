@@ -27,7 +27,7 @@ export function lightSample(
   const gpus: GpuSighting[] = [];
   const witnesses: Witness[] = [{ of: 'source', name: 'node_time_seconds', value: wallS }];
   const number = (value: number): number => (notANumber === null ? value : Number.NaN);
-  const cpuC = rounded(machine.cpu.temperatureC(atMs) - lowerBy, 'tenths');
+  const cpuC = Math.max(rounded(machine.cpu.temperatureC(atMs) - lowerBy, 'tenths'), 1);
   readings.push(
     { component: 'cpu', quantity: 'temperature', value: number(cpuC), origin: 'light' },
     { component: 'cpu', quantity: 'utilization', value: busyShare, origin: 'light' },
@@ -44,8 +44,10 @@ export function lightSample(
     }
     const isMad = mad?.card === index;
     const celsius =
-      isMad && mad.quantity === 'temperature' ? mad.value : rounded(part.temperatureC(atMs) - lowerBy, rounds);
-    const watts = isMad && mad.quantity === 'power' ? mad.value : part.powerW - lowerBy;
+      isMad && mad.quantity === 'temperature'
+        ? mad.value
+        : Math.max(rounded(part.temperatureC(atMs) - lowerBy, rounds), 1);
+    const watts = isMad && mad.quantity === 'power' ? mad.value : Math.max(part.powerW - lowerBy, 5);
     const [used, free] = machine.cardMemoryMib();
     const id = uuid.toLowerCase().replace('gpu', 'GPU');
     gpus.push({ id, uuid: id, name: 'NVIDIA RTX 6000', vendor: 'nvidia', required: true });

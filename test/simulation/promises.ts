@@ -8,6 +8,7 @@ import type { Delivery, Exporter } from './exporters.ts';
 import { LIMITS } from './exposition-text.ts';
 import type { Card, Machine } from './machine.ts';
 import type { Life, Replica } from './replica.ts';
+import { carriersOf, isJustGood, isUnread, lastGoodMs, ROUND_MS } from './seen.ts';
 import type { Timeline } from './timeline.ts';
 import type { Workload } from './workloads.ts';
 
@@ -30,8 +31,6 @@ const SLACK_MS = 300;
 
 export const WATCH_EVERY_MS = 500;
 const BLINDNESS_EVERY_MS = 2_000;
-/** A look counts when its round is over. */
-const ROUND_MS = 500;
 /** A rise of over 40 °C within this time is a jump. */
 const JUMP_MS = 10_000;
 /** A second look waits 2 s at least, and looks for the last time somewhat before. */
@@ -359,7 +358,8 @@ export class Promises {
     const loadedSinceMs = this.#loadedSinceMs.get(machine);
     if (loadedSinceMs === undefined) return;
     for (const life of lives) {
-      if (machine.exporters.every((exporter) => isJustGood(exporter, life, timeline.nowMs))) continue;
+      if (machine.exporters.every((exporter) => isJustGood(exporter, life, timeline.nowMs, BLIND_ANSWERED_MS / 2)))
+        continue;
       if (!life.running || life.clock.isBlocked || isHeld(life, machine.name)) continue;
       if (!machine.exporters.some(({ lastGoodAtMs }) => lastGoodAtMs.has(life.number))) continue;
       const { nowMs } = timeline;
@@ -375,28 +375,6 @@ export class Promises {
       );
     }
   }
-}
-
-/** Those that tell of the cards, or of the rest of a machine. */
-const carriersOf = ({ exporters }: Machine, isCard: boolean): readonly Exporter[] =>
-  exporters.filter(({ kind }) => kind === 'merged' || (kind === 'node') !== isCard);
-
-/** Whether a process has had no good word of the cards, or of the rest, since it started. */
-const isUnread = ({ number }: Life, machine: Machine): boolean =>
-  [true, false].some((isCard) => carriersOf(machine, isCard).every(({ lastGoodAtMs }) => !lastGoodAtMs.has(number)));
-
-/** Whether its last good answer is judged by now and young: almost always, and then nobody is blind. */
-function isJustGood({ lastGoodAtMs }: Exporter, { number }: Life, nowMs: number): boolean {
-  const forMs = nowMs - (lastGoodAtMs.get(number) ?? Number.NEGATIVE_INFINITY);
-  return forMs > ROUND_MS && forMs < BLIND_ANSWERED_MS / 2;
-}
-
-/** When an exporter last gave a process a good answer that has arrived and been judged by now. */
-function lastGoodMs({ lastGoodAtMs, deliveries }: Exporter, { number }: Life, nowMs: number): number {
-  const last = lastGoodAtMs.get(number) ?? Number.NEGATIVE_INFINITY;
-  if (nowMs - last > ROUND_MS) return last;
-  const before = deliveries.get(number)?.findLast(({ atMs, isGood }) => isGood && nowMs - atMs > ROUND_MS);
-  return before?.atMs ?? Number.NEGATIVE_INFINITY;
 }
 
 /** Whether a process holds a node by a trip. */

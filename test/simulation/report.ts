@@ -45,7 +45,10 @@ function addWork(sum: Worked, { worlds, nodeHours, cpuSeconds }: Worked): void {
 }
 
 function addKinds(sum: Totals['kinds'], part: Totals['kinds']): void {
-  for (const [kind, work] of Object.entries(part)) addWork((sum[kind] ??= noWork()), work);
+  for (const [kind, work] of Object.entries(part)) {
+    sum[kind] ??= noWork();
+    addWork(sum[kind], work);
+  }
 }
 
 /** Adds a world of `kind` that took `cpuSeconds`. */

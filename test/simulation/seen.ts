@@ -1,0 +1,29 @@
+// What a process has truly been told of a machine, and when it was told well last.
+import type { Exporter } from './exporters.ts';
+import type { Machine } from './machine.ts';
+import type { Life } from './replica.ts';
+
+/** A look is judged with its round, or, where others of the round take long, half a second after it. */
+export const ROUND_MS = 700;
+
+/** Those that tell of the cards, or of the rest of a machine. */
+export const carriersOf = ({ exporters }: Machine, isCard: boolean): readonly Exporter[] =>
+  exporters.filter(({ kind }) => kind === 'merged' || (kind === 'node') !== isCard);
+
+/** Whether a process has had no good word of the cards, or of the rest, since it started. */
+export const isUnread = ({ number }: Life, machine: Machine): boolean =>
+  [true, false].some((isCard) => carriersOf(machine, isCard).every(({ lastGoodAtMs }) => !lastGoodAtMs.has(number)));
+
+/** Whether its last good answer is judged by now and young: almost always, and then nobody is blind. */
+export function isJustGood({ lastGoodAtMs }: Exporter, { number }: Life, nowMs: number, youngMs: number): boolean {
+  const forMs = nowMs - (lastGoodAtMs.get(number) ?? Number.NEGATIVE_INFINITY);
+  return forMs > ROUND_MS && forMs < youngMs;
+}
+
+/** When an exporter last gave a process a good answer that has arrived and been judged by now. */
+export function lastGoodMs({ lastGoodAtMs, deliveries }: Exporter, { number }: Life, nowMs: number): number {
+  const last = lastGoodAtMs.get(number) ?? Number.NEGATIVE_INFINITY;
+  if (nowMs - last > ROUND_MS) return last;
+  const before = deliveries.get(number)?.findLast(({ atMs, isGood }) => isGood && nowMs - atMs > ROUND_MS);
+  return before?.atMs ?? Number.NEGATIVE_INFINITY;
+}
