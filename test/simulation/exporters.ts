@@ -65,6 +65,8 @@ export class Exporter {
   readonly deliveries = new Map<number, Delivery[]>();
   /** The last good one to each. */
   readonly lastGoodAtMs = new Map<number, number>();
+  /** How old its sample was. */
+  readonly lastGoodAgeMs = new Map<number, number>();
   readonly #lastSample = new Map<number, Sample>();
   /** For how long it has told of another machine at most, ms. */
   longestStrangeMs = 0;
@@ -175,7 +177,9 @@ export class Exporter {
     this.sample(nowMs);
     const sample = this.#sample;
     const fault = this.#fault;
-    const isIntact = fault === null || fault.kind === 'slow' || fault.kind === 'lie-low';
+    // Of whose CPU a node_exporter speaks nobody can tell.
+    const isUntold = fault?.kind === 'stranger' && this.kind === 'node';
+    const isIntact = fault === null || fault.kind === 'slow' || fault.kind === 'lie-low' || isUntold;
     const isGood = isIntact && sample.mad === null && sample.isWhole;
     const isTold =
       !fault || ['slow', 'freeze', 'lie-low', 'card-missing', 'not-a-number', 'stranger'].includes(fault.kind);
@@ -200,11 +204,15 @@ export class Exporter {
   forget(to: number): void {
     this.deliveries.delete(to);
     this.lastGoodAtMs.delete(to);
+    this.lastGoodAgeMs.delete(to);
     this.#lastSample.delete(to);
   }
 
   #note(to: number, delivery: Delivery): void {
-    if (delivery.isGood) this.lastGoodAtMs.set(to, delivery.atMs);
+    if (delivery.isGood) {
+      this.lastGoodAtMs.set(to, delivery.atMs);
+      this.lastGoodAgeMs.set(to, delivery.atMs - delivery.sampledAtMs);
+    }
     const list = this.deliveries.get(to);
     if (!list) this.deliveries.set(to, [delivery]);
     else if (list.push(delivery) > 40) list.splice(0, 20);

@@ -343,7 +343,9 @@ export class Promises {
     const unseen = this.#unseenForMs(life, machine);
     const carriedMs = isUnread(life, machine) ? (this.#carriedMs.get(machine)?.get(life.replica) ?? 0) : 0;
     const ageMs = this.#parts.timeline.nowMs - this.#goodAtMs(life, machine);
-    const forMs = carriedMs > 0 ? ageMs + carriedMs : unseen.forMs;
+    // What an exporter repeats is as old as its sample.
+    const sampleAgeMs = Math.max(...machine.exporters.map(({ lastGoodAgeMs }) => lastGoodAgeMs.get(life.number) ?? 0));
+    const forMs = carriedMs > 0 ? ageMs + carriedMs : unseen.forMs + sampleAgeMs;
     const isAnswered = carriedMs > 0 || unseen.isAnswered;
     const strangeForMs = Math.max(...machine.exporters.map(({ longestStrangeMs }) => longestStrangeMs));
     if (strangeForMs >= STRANGERS_MS) return true;

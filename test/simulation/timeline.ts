@@ -133,6 +133,7 @@ const isBefore = (one: Entry, other: Entry): boolean =>
 export class ProcessClock implements Clock {
   readonly #timeline: Timeline;
   readonly #startedMs: number;
+  /** What is still to be slept is in it. */
   #suspendedMs = 0;
   #asleepUntilMs = 0;
   #wallAheadMs: number;
@@ -150,9 +151,10 @@ export class ProcessClock implements Clock {
 
   now(): Now {
     const { nowMs } = this.#timeline;
+    const sleptMs = this.#suspendedMs - Math.max(0, this.#asleepUntilMs - nowMs);
     return {
       // No process starts at 0 of its machine's monotonic clock.
-      elapsedMs: 1_000_000 + nowMs - this.#startedMs - this.#suspendedMs,
+      elapsedMs: 1_000_000 + nowMs - this.#startedMs - sleptMs,
       wallMs: WORLD_BEGINS_WALL_MS + nowMs + this.#wallAheadMs,
     };
   }

@@ -32,17 +32,19 @@ export interface Outcome {
 /** Runs a story to its end, or to the first rule that is broken. */
 export async function runWorld(story: Story, echo: ((line: string) => void) | null = null): Promise<Outcome> {
   const chance = new Chance(story.seed, 'the code under test');
-  let rejected: Violation | null = null;
+  let uncaught: Violation | null = null;
   const note = (error: unknown): void => {
-    rejected = { rule: 'a promise was rejected', detail: String(error), atMs: story.lengthMs };
+    uncaught ??= { rule: 'nothing is uncaught', detail: String(error), atMs: story.lengthMs };
   };
+  process.on('uncaughtException', note);
   process.on('unhandledRejection', note);
   try {
     const outcome = await withSeededChance(chance, () => withOwnTurns(() => runStory(story, echo)));
     // Node looks for rejections when it has nothing else to do.
     await loopTurn();
-    return { ...outcome, violation: outcome.violation ?? rejected };
+    return { ...outcome, violation: outcome.violation ?? uncaught };
   } finally {
+    process.off('uncaughtException', note);
     process.off('unhandledRejection', note);
   }
 }
