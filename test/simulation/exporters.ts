@@ -179,7 +179,8 @@ export class Exporter {
     const fault = this.#fault;
     // Of whose CPU a node_exporter speaks nobody can tell.
     const isUntold = fault?.kind === 'stranger' && this.kind === 'node';
-    const isIntact = fault === null || fault.kind === 'slow' || fault.kind === 'lie-low' || isUntold;
+    // A card that is left out shows in the sample, if its exporter has cards.
+    const isIntact = fault === null || ['slow', 'lie-low', 'card-missing'].includes(fault.kind) || isUntold;
     const isGood = isIntact && sample.mad === null && sample.isWhole;
     const isTold =
       !fault || ['slow', 'freeze', 'lie-low', 'card-missing', 'not-a-number', 'stranger'].includes(fault.kind);

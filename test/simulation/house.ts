@@ -179,7 +179,7 @@ export class House {
   }
 
   /** Something of the cluster is about to be touched: only what is labelled, and only under an order (I5). */
-  touched({ verb, path, object }: Touched): void {
+  touched({ verb, path, object, by }: Touched): void {
     this.touches += 1;
     this.#chronicle.count(`touched: ${verb}`);
     if (!object) return;
@@ -188,9 +188,11 @@ export class House {
       ?.metadata;
     const isOurs = labels?.['vsf-workload'] === 'true' || template?.labels?.['vsf-workload'] === 'true';
     if (!isOurs) this.#chronicle.violate('what is touched', `${verb} ${path}, which bears no label`);
-    const isOrdered = this.#lives().some(({ running }) => {
-      const state = running?.supervisor.state;
-      if (!state) return true;
+    const lives = this.#lives();
+    // Of one that is still starting, as after a corrupt journal, the state is not to be seen.
+    if (!lives.some(({ number }) => number === by)) return;
+    const isOrdered = lives.some((life) => {
+      const { state } = runningOf(life);
       return state.trips.size > 0 || [...state.endedLeases.values()].some(({ outcome }) => outcome !== 'released');
     });
     if (!isOrdered) this.#chronicle.violate('I5', `${verb} ${path} without an order`);

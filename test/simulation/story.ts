@@ -94,13 +94,13 @@ const MIXES = {
   many: {
     weights: { light: 5, cluster: 2.5, fleet: 1.2, workstation: 1.3 },
     minutes: { light: [13, 20], cluster: [6, 8], fleet: [6, 8], workstation: [7, 11] },
-    lightIntervalsMs: [10_000, 20_000, 30_000],
+    lightIntervalsMs: [10_000, 20_000, 30_000, 30_000],
     lightActsPerHour: 1,
   },
   long: {
     weights: { light: 3, cluster: 2.5, fleet: 1.2, workstation: 1.3 },
     minutes: { light: [180, 360], cluster: [6, 8], fleet: [6, 8], workstation: [7, 11] },
-    lightIntervalsMs: [10_000, 20_000, 30_000, 30_000, 30_000],
+    lightIntervalsMs: [10_000, 20_000, 30_000, 30_000, 30_000, 30_000, 30_000, 30_000],
     lightActsPerHour: 0.5,
   },
 } as const satisfies Record<string, Mix>;
