@@ -87,7 +87,7 @@ export const PLANTED = [
     // The age of a sample that only repeats itself is a second line of defence.
     also: {
       file: 'src/domain/tracking.ts',
-      search: 'if (repeats && witness?.everChanged)',
+      search: 'if (repeats && witness)',
       replace: 'if (repeats && witness?.value === -1)',
     },
   },
@@ -132,6 +132,13 @@ export const PLANTED = [
     file: 'src/domain/tracking.ts',
     search: 'const second = meanOf(withoutHighest(powers',
     replace: 'const second = meanOf((powers',
+  },
+  {
+    name: 'a repeated sample that confirms itself right after a start',
+    story: 'a mad power that is the first sample after a start',
+    file: 'src/domain/tracking.ts',
+    search: 'if (repeats && witness)',
+    replace: 'if (repeats && witness?.everChanged)',
   },
   {
     name: 'a round that is judged only when its slowest source is done',

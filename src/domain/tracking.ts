@@ -170,7 +170,8 @@ function failureOf(before: SourceWatch | null, report: SourceReport): { cause: s
 function sampleTime(raw: RawReading, old: Track | null, witness: WitnessWatch | null, report: SourceReport): number {
   if (raw.sampledAtMs !== undefined) return raw.sampledAtMs;
   const repeats = old?.hasValue === true && old.value === raw.value;
-  if (repeats && witness?.everChanged) return Math.max(witness.changedAtMs, old.atMs);
+  // Also while it has never been seen to move: a mad sample that is only repeated must not confirm itself.
+  if (repeats && witness) return Math.max(witness.changedAtMs, old.atMs);
   return report.startedAtMs;
 }
 

@@ -172,6 +172,20 @@ t.test('watchSource() makes an invalid reading missing at once and never remembe
   }
 });
 
+t.test(
+  'watchSource() takes a repeated value for the same sample while its witness stands, moved before or not',
+  async (t) => {
+    const source = new Watched();
+    const look = (atS: number, power: number, counter: number) =>
+      source.look(atS, { readings: [gpuPower(power)], witnesses: [energy(counter)] }).track('power').atMs;
+    t.equal(look(0, 749, 5), 0);
+    t.equal(look(1, 749, 5), 0, 'right after a start: a mad sample must not confirm itself');
+    t.equal(look(2, 749, 6), 2 * S);
+    t.equal(look(3, 749, 6), 2 * S);
+    t.equal(look(4, 180, 6), 4 * S, 'another value is new whatever the witness says');
+  },
+);
+
 t.test('watchSource() calls everything frozen once a witness has stood still for staleAfter, not before', async (t) => {
   const source = new Watched().look(0, { readings: [gpuTemperature(60)], witnesses: [energy(5)] });
   source.look(10, { readings: [gpuTemperature(60)], witnesses: [energy(6)] });

@@ -3,7 +3,7 @@
 import type { Chronicle } from './chronicle.ts';
 import type { WorldCluster } from './cluster.ts';
 import { isHeld } from './promises.ts';
-import type { Life } from './replica.ts';
+import type { Life, Replica } from './replica.ts';
 import type { Timeline } from './timeline.ts';
 import type { Workload } from './workloads.ts';
 
@@ -19,6 +19,8 @@ export interface CarriedOutParts {
   readonly cluster: WorldCluster | null;
   readonly workloads: readonly Workload[];
   readonly lives: () => readonly Life[];
+  /** Their journals were damaged. */
+  readonly rotted: ReadonlySet<Replica>;
 }
 
 export class CarriedOut {
@@ -52,9 +54,11 @@ export class CarriedOut {
   #resisting(life: Life): readonly string[] {
     const { workloads, cluster } = this.#parts;
     const found: string[] = [];
-    for (const { name, plan, machine, runsSinceMs, leaseId } of workloads) {
+    for (const { name, plan, machine, runsSinceMs, groupLeaseId } of workloads) {
       if (plan.kind !== 'group' || runsSinceMs === null || !isHeld(life, machine.name)) continue;
-      found.push(`${name}'s process group runs ${leaseId ?? ''}`);
+      // What a damaged journal held of process groups nobody knows, and nothing is touched on a guess.
+      if (this.#parts.rotted.has(life.replica) && !knows(life, groupLeaseId)) continue;
+      found.push(`${name}'s process group runs (${groupLeaseId})`);
     }
     if (!cluster || cluster.fault !== null) return found;
     for (const object of cluster.standIn.all) {
@@ -67,6 +71,13 @@ export class CarriedOut {
     }
     return found;
   }
+}
+
+function knows({ running }: Life, leaseId: string): boolean {
+  const state = running?.supervisor.state;
+  if (!state) return false;
+  const isTarget = [...state.trips.values()].some(({ targets }) => targets.some((one) => one.leaseId === leaseId));
+  return isTarget || state.leases.has(leaseId) || state.endedLeases.has(leaseId);
 }
 
 /** Whether a controller would make pods. */

@@ -177,17 +177,18 @@ export class Exporter {
     this.sample(nowMs);
     const sample = this.#sample;
     const fault = this.#fault;
-    // Of whose CPU a node_exporter speaks nobody can tell.
-    const isUntold = fault?.kind === 'stranger' && this.kind === 'node';
+    // Of whose CPU a node_exporter speaks nobody can tell; and of one machine there is no other.
+    const isUntold = fault?.kind === 'stranger' && (this.kind === 'node' || fault.of === this.machine);
     // A card that is left out shows in the sample, if its exporter has cards.
     const isIntact = fault === null || ['slow', 'lie-low', 'card-missing'].includes(fault.kind) || isUntold;
     const isGood = isIntact && sample.mad === null && sample.isWhole;
     const isTold =
       !fault || ['slow', 'freeze', 'lie-low', 'card-missing', 'not-a-number', 'stranger'].includes(fault.kind);
-    // One that freezes tells the truth of that moment once.
+    // One that freezes tells the truth of that moment once to everybody who has read it before.
     const isLastTruth = fault?.kind === 'freeze' && sample.mad === null && sample.isWhole;
-    if (isLastTruth && this.#lastSample.get(to) !== sample) {
-      this.lastGoodAtMs.set(to, Math.max(sample.atMs, this.lastGoodAtMs.get(to) ?? sample.atMs));
+    if (isLastTruth && ![undefined, sample].includes(this.#lastSample.get(to))) {
+      this.lastGoodAtMs.set(to, nowMs);
+      this.lastGoodAgeMs.set(to, nowMs - sample.atMs);
     }
     if (isTold) this.#lastSample.set(to, sample);
     this.#note(to, {

@@ -80,6 +80,17 @@ export const KEPT_STORIES = {
       by: 50,
     })),
   }),
+  /** The second look a second later saw the same sample again, and its counter had not been seen to move. */
+  'a mad power that is the first sample after a start': quiet({
+    kind: 'workstation',
+    exporters: [{ kind: 'node' }, { kind: 'dcgm', periodMs: 2_000, latencyMs: 5 }],
+    load: 'group',
+    acts: [
+      { atMs: 5 * MINUTE_MS, forMs: 4_500, kind: 'dies', replica: 0, by: 'kill', inSteps: null },
+      { atMs: 5 * MINUTE_MS + 1_000, forMs: 1, kind: 'mad-sample', node: 0, card: 0, quantity: 'power', by: 749.67 },
+    ],
+    minutes: 6,
+  }),
   'an exporter that freezes under load': quiet({
     kind: 'fleet',
     exporters: BOTH,

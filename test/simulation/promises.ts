@@ -294,7 +294,9 @@ export class Promises {
       const nextSampleMs = first.sampledAtMs + exporter.periodMs;
       const lastLookMs = first.atMs + SECOND_LOOK_LEAST_MS - LAST_LOOK_MS - exporter.latencyMs;
       const wasToBeHad = exporter.fault === null && nextSampleMs <= lastLookMs;
-      return !lately.some(isNewer) && !wasToBeHad && nowMs - first.atMs >= 1_900;
+      // What came before the clock jumped takes nothing back.
+      const hasJumped = life.clock.jumpedAtMs >= first.atMs;
+      return (hasJumped || (!lately.some(isNewer) && !wasToBeHad)) && nowMs - first.atMs >= 1_900;
     });
   }
 

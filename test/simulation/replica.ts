@@ -105,7 +105,10 @@ export class Replica {
     this.life = null;
     this.diesInSteps = null;
     this.#disk.crash();
-    if (by === 'power') this.#bootId = chance.uuid();
+    if (by === 'power') {
+      this.#bootId = chance.uuid();
+      this.#parts.processes.reboot();
+    }
     const before = this.#disk;
     timeline.after(this.restartsAfterMs, () => {
       let isTorn = false;

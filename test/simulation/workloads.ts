@@ -44,6 +44,8 @@ export class Workload {
   #question = 0;
   #renewedAtMs = 0;
   #pid = 0;
+  /** The lease that its process group was made under. */
+  groupLeaseId = '';
   #made = 0;
   readonly #parts: WorkloadParts;
 
@@ -312,6 +314,7 @@ export class Workload {
   #makeGroup(leaseId: string): { readonly pgid: number; readonly startTicks: number } {
     const { processes } = this.#parts;
     this.#pid = 100_000 + this.#made * 10;
+    this.groupLeaseId = leaseId;
     this.#made += 1;
     processes.add({ pid: this.#pid, pgid: this.#pid, mark: leaseId, startTicks: 100 + this.#made });
     const { obedience } = this.plan;

@@ -69,6 +69,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
         })
       : null;
   const replicas: Replica[] = [];
+  const rotted = new Set<Replica>();
   const lives = (): readonly Life[] => livesOf(replicas);
   const house = new House({ timeline, chronicle, lives, intervalMs: story.intervalMs });
   const workloads = story.workloads.map((plan, index) => {
@@ -88,7 +89,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
     slackMs: story.boundSlackMs ?? 0,
     serverWellSinceMs: () => cluster?.wellSinceMs ?? 0,
   });
-  const carriedOut = new CarriedOut({ timeline, chronicle, cluster, workloads, lives });
+  const carriedOut = new CarriedOut({ timeline, chronicle, cluster, workloads, lives, rotted });
   const operators = new Operators({
     timeline,
     chronicle,
@@ -111,7 +112,6 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
     cluster.onTouch = (touched) => house.touched(touched);
     putBystanders(cluster, machines);
   }
-  const rotted = new Set<Replica>();
   let lifeNumber = 0;
   const config = configOf(story, machines);
   for (let index = 0; index < story.replicas; index++) {

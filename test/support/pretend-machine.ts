@@ -35,6 +35,11 @@ export class PretendMachine {
     for (const pid of pids) this.#processes.delete(pid);
   }
 
+  /** It is started anew: nothing of before runs. */
+  reboot(): void {
+    for (const pid of this.#processes.keys()) if (pid !== process.pid) this.#processes.delete(pid);
+  }
+
   readonly kill = (pid: number, signal: NodeJS.Signals | 0): void => {
     const members = [...this.#processes.values()].filter((process) => process.pgid === -pid || process.pid === pid);
     if (members.length === 0) throw Object.assign(new Error('kill ESRCH'), { code: 'ESRCH' });
