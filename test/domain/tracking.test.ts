@@ -101,6 +101,29 @@ t.test('watchSource() takes the worst of duplicates that are possible numbers', 
   t.equal(source.track().value, 62, 'whichever comes first');
 });
 
+t.test(
+  'watchSource() takes of duplicates the better ranked, whichever comes first, and of those the higher',
+  async (t) => {
+    const totalPower = (value: number, rank?: number): RawReading => ({
+      component: 'system',
+      quantity: 'total-power',
+      value,
+      origin: 'a meter',
+      ...(rank !== undefined && { rank }),
+    });
+    for (const [readings, expected] of [
+      [[totalPower(700, 1), totalPower(900, 2), totalPower(950)], 700],
+      [[totalPower(700, 1), totalPower(720, 1)], 720],
+      [[totalPower(700, 1), totalPower(Number.NaN, 0)], 700],
+    ] as const) {
+      for (const order of [[...readings], [...readings].reverse()]) {
+        const source = new Watched().look(0, { readings: order });
+        t.equal(source.now.tracks.get(readingKey('system', undefined, 'total-power'))?.value, expected);
+      }
+    }
+  },
+);
+
 t.test('watchSource() knows readings by what they are of, whatever stood in their place the look before', async (t) => {
   const cpu = { component: 'cpu', id: GPU } as const;
   const looks: [RawReading[], Record<string, number>][] = [
