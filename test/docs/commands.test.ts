@@ -78,6 +78,7 @@ const SCENES: Readonly<Record<string, Scene>> = {
       'npm run api': BUILDS,
       'FUZZ_RUNS=50 npm test -- test/http/fuzz.test.ts': BUILDS,
       'npm run safety-case': BUILDS,
+      'npm run mutants -- src/domain/interlock.ts': BUILDS,
       'npm run simulate -- --seeds 1000': BUILDS,
       'npm run bench -- --quick': BUILDS,
       'npm run soak -- --minutes 30': BUILDS,
@@ -95,10 +96,18 @@ const SCENES: Readonly<Record<string, Scene>> = {
       'npm run soak -- --minutes 30 --results soak.json': BUILDS,
     },
   },
+  'docs/mutants.md': {
+    exceptions: {
+      'npm run mutants': BUILDS,
+      'npm run mutants -- src/domain/interlock.ts': BUILDS,
+      'npm run mutants -- src/domain/decide.ts:190-210': BUILDS,
+    },
+  },
   'docs/simulation.md': {
     exceptions: {
       'npm run simulate -- --seeds 1000 --from 1': BUILDS,
       'npm run simulate -- --seed 4711': BUILDS,
+      'npm run simulate -- --seed 4711 --nightly': BUILDS,
       'npm run simulate -- --minutes 10': BUILDS,
       'npm run simulate -- --nightly': BUILDS,
       'npm run simulate -- --results FILE': BUILDS,
