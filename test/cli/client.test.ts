@@ -36,11 +36,11 @@ async function stateFolder(t: Test): Promise<string> {
 
 /** Tells when somebody has begun to wait. */
 class WatchedClock extends ManualClock {
-  sleeps = 0;
+  waits = 0;
 
-  override sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    this.sleeps += 1;
-    return super.sleep(ms, signal);
+  override after(ms: number, fire: () => void): () => void {
+    this.waits += 1;
+    return super.after(ms, fire);
   }
 }
 
@@ -180,7 +180,7 @@ t.test('status gives up after 10 s, and estop after 5', async (t) => {
       isOver = true;
     });
     // Loading the command takes real time, in which it does not yet wait.
-    while (clock.sleeps === 0) await new Promise((resolve) => setImmediate(resolve));
+    while (clock.waits === 0) await new Promise((resolve) => setImmediate(resolve));
     await clock.advance(seconds * 1000 - 1);
     t.equal(isOver, false, `${name} still waits`);
     await clock.advance(1);
