@@ -100,7 +100,6 @@ const SCENES: Readonly<Record<string, Scene>> = {
     exceptions: {
       'npm run mutants': BUILDS,
       'npm run mutants -- src/domain/interlock.ts': BUILDS,
-      'npm run mutants -- src/domain/decide.ts:190-210': BUILDS,
     },
   },
   'docs/simulation.md': {
