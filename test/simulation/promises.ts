@@ -76,6 +76,7 @@ export interface PromiseParts {
   readonly fastIntervalMs: number;
   readonly slackMs: number;
   readonly serverWellSinceMs: () => number;
+  readonly isForgotten: (life: Life, machine: Machine) => boolean;
 }
 
 export class Promises {
@@ -372,7 +373,8 @@ export class Promises {
       const { forMs } = this.#unseenForMs(life, machine);
       const seenForMs = Math.min(forMs, knownMs + this.#blindMs - 30_000 - this.#parts.intervalMs, awakeMs);
       const isYoung = nowMs - life.startedAtMs < BOOT_GRACE_MS + this.#blindMs;
-      if (isYoung || seenForMs <= this.#blindMs + SLACK_MS + BLINDNESS_EVERY_MS) continue;
+      if (isYoung || this.#parts.isForgotten(life, machine)) continue;
+      if (seenForMs <= this.#blindMs + SLACK_MS + BLINDNESS_EVERY_MS) continue;
       chronicle.violate(
         'blind',
         `${life.replica.name} has had no good word of ${machine.name} for ${Math.round(forMs)} ms under load, and has not tripped`,

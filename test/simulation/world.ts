@@ -71,11 +71,15 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
   const replicas: Replica[] = [];
   const rotted = new Set<Replica>();
   const lives = (): readonly Life[] => livesOf(replicas);
+  const isForgotten = (life: Life, machine: Machine): boolean =>
+    rotted.has(life.replica) &&
+    !machine.isWarm(timeline.nowMs) &&
+    knownCards(life, machine) < machine.cards.length;
   const house = new House({ timeline, chronicle, lives, intervalMs: story.intervalMs });
   const workloads = story.workloads.map((plan, index) => {
     const machine = machines[plan.node] as Machine;
     const onGranted = (life: Life, { machine: { name } }: Workload): void =>
-      house.granted(life, name, isWellRead(life, machine, timeline.nowMs));
+      house.granted(life, name, isWellRead(life, machine, timeline.nowMs) || isForgotten(life, machine));
     return new Workload({ timeline, chronicle, chance, cluster, processes, lives, onGranted }, plan, machine, index);
   });
   const promises = new Promises({
@@ -88,6 +92,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
     fastIntervalMs: story.fastIntervalMs,
     slackMs: story.boundSlackMs ?? 0,
     serverWellSinceMs: () => cluster?.wellSinceMs ?? 0,
+    isForgotten,
   });
   const carriedOut = new CarriedOut({ timeline, chronicle, cluster, workloads, lives, rotted });
   const operators = new Operators({
@@ -103,7 +108,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
         return;
       }
       const meant = machines.filter(({ name }) => scope === null || scope.includes(name));
-      const hot = meant.find((machine) => !isWellRead(life, machine, timeline.nowMs));
+      const hot = meant.find((machine) => !isWellRead(life, machine, timeline.nowMs) && !isForgotten(life, machine));
       if (hot) chronicle.violate('a reset is judged', `trip ${tripId} was reset while ${hot.name} was warm or unseen`);
     },
     touches: () => house.touches,
@@ -226,6 +231,11 @@ function loadOf(workloads: readonly Workload[]): number {
   let load = 0;
   for (const workload of workloads) load += workload.load;
   return Math.min(load, 1);
+}
+
+/** A card that only a damaged journal told of, since it is not to be seen now, nobody knows any more. */
+function knownCards({ running }: Life, { name }: Machine): number {
+  return running?.supervisor.state.nodes.get(name)?.watch.gpus.known.size ?? 0;
 }
 
 /** A whole, true and cool word of the machine reached this process within the last seconds. */
