@@ -72,9 +72,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
   const rotted = new Set<Replica>();
   const lives = (): readonly Life[] => livesOf(replicas);
   const isForgotten = (life: Life, machine: Machine): boolean =>
-    rotted.has(life.replica) &&
-    !machine.isWarm(timeline.nowMs) &&
-    knownCards(life, machine) < machine.cards.length;
+    rotted.has(life.replica) && !machine.isWarm(timeline.nowMs) && knownCards(life, machine) < machine.cards.length;
   const house = new House({ timeline, chronicle, lives, intervalMs: story.intervalMs });
   const workloads = story.workloads.map((plan, index) => {
     const machine = machines[plan.node] as Machine;
