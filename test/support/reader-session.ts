@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { freshFolder, type RealService, ROOT, startService } from './real-service.ts';
 
 /** What a command of a document may call. */
-const PROGRAMS = 'bash cat curl cut df du head jq mkdir node python3 sha256sum sleep'.split(' ');
+const PROGRAMS = 'bash cat curl cut df du grep head jq mkdir node python3 sha256sum sleep'.split(' ');
 
 const pathOf = (program: string): string | null => {
   for (const folder of (process.env['PATH'] ?? '').split(':')) {
