@@ -8,8 +8,8 @@ export async function startFleet(nodes, warmShare = 0, portCount = 1) {
   const args = [nodes, warmShare, portCount].map(String);
   const program = start(process.execPath, [join(import.meta.dirname, 'fleet-exporters.mjs'), ...args]);
   const { ports, nodeBytes, gpuBytes } = await until('the fleet', () => JSON.parse(program.said()), { program });
-  const [base, ...others] = ports.map((port) => `http://127.0.0.1:${port}`);
-  const baseOf = (node) => [base, ...others][node % ports.length];
+  const bases = ports.map((port) => `http://127.0.0.1:${port}`);
+  const [base] = bases;
   return {
     ...program,
     nodes,
@@ -17,7 +17,7 @@ export async function startFleet(nodes, warmShare = 0, portCount = 1) {
     nodeBytes,
     gpuBytes,
     /** Per node: node_exporter's, dcgm-exporter's. */
-    urls: Array.from({ length: nodes }, (_, i) => [`${baseOf(i)}/${i}/node`, `${baseOf(i)}/${i}/gpu`]),
+    urls: Array.from({ length: nodes }, (_, i) => ['node', 'gpu'].map((kind) => `${bases[i % bases.length]}/${i}/${kind}`)),
     /** Bytes so far, by who asked. */
     sentTo: async (who) => (await (await fetch(`${base}/sent`)).json())[who] ?? 0,
   };

@@ -159,11 +159,15 @@ export function startLoad({ service, fleet, file, signal }) {
     }
   }
 
+  const ail = (node, how, seconds) =>
+    request(`${fleet.base}/ail?node=${node.slice('node-'.length)}&how=${how}&seconds=${seconds}`)
+      .then(({ body }) => body.dump())
+      .catch(() => undefined);
+
   async function makeIll() {
     while (!signal.aborted) {
       await pause(between(2_000, 12_000));
-      const [node, how, seconds] = [oneOf(sickly).slice('node-'.length), oneOf(['hang', 'fail', 'cut']), Math.ceil(between(5, 60))];
-      await request(`${fleet.base}/ail?node=${node}&how=${how}&seconds=${seconds}`).then(({ body }) => body.dump()).catch(() => undefined);
+      await ail(oneOf(sickly), oneOf(['hang', 'fail', 'cut']), Math.ceil(between(5, 60)));
     }
   }
 
@@ -171,9 +175,7 @@ export function startLoad({ service, fleet, file, signal }) {
   async function makeAllIll() {
     while (!signal.aborted) {
       await pause(between(100_000, 200_000));
-      for (const node of sickly) {
-        await request(`${fleet.base}/ail?node=${node.slice('node-'.length)}&how=fail&seconds=15`).then(({ body }) => body.dump()).catch(() => undefined);
-      }
+      for (const node of sickly) await ail(node, 'fail', 15);
     }
   }
 

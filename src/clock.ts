@@ -34,7 +34,7 @@ const sleepers = new WeakMap<AbortSignal, Set<() => void>>();
  * Calls `wake` when `signal` aborts; the returned function takes that back. One listener for all who sleep on a signal:
  * a fleet's sources do by the hundred, and Node warns of more than ten as of a leak.
  */
-export function wakeOnAbort(signal: AbortSignal, wake: () => void): () => void {
+function wakeOnAbort(signal: AbortSignal, wake: () => void): () => void {
   const found = sleepers.get(signal);
   const asleep = found ?? new Set();
   if (!found) {
@@ -48,20 +48,24 @@ export function wakeOnAbort(signal: AbortSignal, wake: () => void): () => void {
   return () => asleep.delete(wake);
 }
 
+/** {@link Clock.sleep} of a clock that has timers. */
+export function sleepBy(clock: Pick<Clock, 'after'>, ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
+    const finish = (): void => {
+      cancel();
+      stayAsleep?.();
+      resolve();
+    };
+    const cancel = clock.after(ms, finish, { keepsAlive: true });
+    const stayAsleep = signal && wakeOnAbort(signal, finish);
+  });
+}
+
 /** The clock of the machine. */
 export const systemClock: Clock = {
   now: () => ({ elapsedMs: performance.now(), wallMs: Date.now() }),
-  sleep: (ms, signal) =>
-    new Promise((resolve) => {
-      if (signal?.aborted) return resolve();
-      const finish = (): void => {
-        clearTimeout(timer);
-        stayAsleep?.();
-        resolve();
-      };
-      const timer = setTimeout(finish, clamp(ms));
-      const stayAsleep = signal && wakeOnAbort(signal, finish);
-    }),
+  sleep: (ms, signal) => sleepBy(systemClock, ms, signal),
   after: (ms, fire, { keepsAlive = false } = {}) => {
     const timer = setTimeout(fire, clamp(ms));
     if (!keepsAlive) timer.unref();

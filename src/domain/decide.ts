@@ -308,7 +308,6 @@ export function nextWakeMs(state: SafetyState): number | null {
   for (const lease of state.leases.values()) nextMs = Math.min(nextMs, leaseDueMs(state, lease) ?? Infinity);
   for (const active of state.trips.values()) nextMs = Math.min(nextMs, unverifiedAtMs(active) ?? Infinity);
   for (const node of state.nodes.values()) {
-    if (node.looks.size === 0 && node.missingSinceMs.size === 0) continue;
     for (const look of node.looks.values()) {
       // A look whose time is over has tripped; it stands until the reading comes down and needs no waking.
       if (look.deadlineMs > state.lastNowMs) nextMs = Math.min(nextMs, look.deadlineMs);

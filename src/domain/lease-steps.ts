@@ -317,7 +317,6 @@ export function lapseLeases(step: Step): void {
       endings.push({ lease, outcome: 'lapsed', reason: `it was not renewed within ${lease.ttlMs / 1000} s` });
     }
   }
-  if (endings.length === 0) return;
   endLeases(step, endings);
   stopLeases(
     step,

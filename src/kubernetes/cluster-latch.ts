@@ -3,7 +3,9 @@
 // The process's memory is the truth of its stop; nothing here ever delays one. Only a reset is the other way round: it
 // is written here first, and counts only then. What the ConfigMap says is latch-copy.ts, what two copies make is
 // latch-merge.ts; who may reset is the caller's question, asked again here just before the write.
+
 import type { Clock } from '../clock.ts';
+import { dropOldest } from '../domain/collections.ts';
 import type { Trip, TripCause } from '../domain/interlock.ts';
 import type { StopOrder } from '../domain/stop.ts';
 import type { Admission, RuleState } from './admission.ts';
@@ -337,8 +339,7 @@ function demandOf(copy: LatchCopy, local: LocalLatch): LatchNews | null {
 
 function remember(tripIds: Set<string>, tripId: string): void {
   tripIds.add(tripId);
-  const [oldest] = tripIds;
-  if (tripIds.size > MOST_REMEMBERED && oldest !== undefined) tripIds.delete(oldest);
+  dropOldest(tripIds, MOST_REMEMBERED);
 }
 
 function newsOf({ reset, adopt }: Merge): readonly LatchNews[] {

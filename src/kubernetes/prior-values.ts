@@ -2,7 +2,9 @@
 // `vsf-estop-restore` as soon as it takes them, gathered so that a hundred controllers stopped at the same moment are one
 // write. Not in annotations of the controllers: that would need the right to change all of them. The first write wins,
 // since a second look at a stopped controller would remember the stop; only after the trip's reset is a newer value taken.
+
 import type { Clock } from '../clock.ts';
+import { dropOldest, groupedBy } from '../domain/collections.ts';
 import { LAPSE_ORDER } from '../domain/lease-endings.ts';
 import type { KubeApi } from './kube-api.ts';
 import { type EntryChange, SplitMap } from './split-map.ts';
@@ -144,7 +146,7 @@ export function createPriorValues(parts: {
   return {
     handOver(from, to) {
       for (const orderId of from) takenOver.set(orderId, { by: to, formerly: from });
-      for (const orderId of [...takenOver.keys()].slice(0, -MOST_TAKEN_OVER)) takenOver.delete(orderId);
+      dropOldest(takenOver, MOST_TAKEN_OVER);
       for (const prior of kept.values()) {
         if (from.includes(prior.orderId))
           void keep({ ...prior, orderId: to, formerly: [...(prior.formerly ?? []), ...from] });
@@ -198,13 +200,7 @@ export function createPriorValues(parts: {
 
   /** Of the oldest stops that are over, whole stops: half of one gives nobody back what it was. The newest is kept. */
   function pastBeyondBound(): string[] {
-    const stops = new Map<string, KeptPrior[]>();
-    for (const prior of kept.values()) {
-      if (isActive(prior.orderId)) continue;
-      const stop = stops.get(prior.orderId);
-      if (stop) stop.push(prior);
-      else stops.set(prior.orderId, [prior]);
-    }
+    const stops = groupedBy(kept.values(), ({ orderId }) => (isActive(orderId) ? undefined : orderId));
     const newestOf = (priors: readonly KeptPrior[]): number =>
       priors.reduce((newest, { recordedWallMs }) => Math.max(newest, recordedWallMs), 0);
     const newestFirst = [...stops.values()].sort((a, b) => newestOf(b) - newestOf(a));

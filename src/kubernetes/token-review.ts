@@ -3,8 +3,10 @@
 // (docs/kubernetes.md). Answers are kept for seconds, and by the token's hash alone. Where the cluster does not answer,
 // nobody becomes anybody. One thing must not hang on it: stopping, and staying alive. For those a role that the cluster
 // has confirmed before stands in.
+
 import { createHash } from 'node:crypto';
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
+import { dropOldest } from '../domain/collections.ts';
 import { type KubeApi, type KubeObject, pathOf } from './kube-api.ts';
 
 export type ReviewedRole = 'viewer' | 'workload' | 'operator';
@@ -229,8 +231,7 @@ class ClusterTokenReviewer implements TokenReviewer {
 /** At the end of the map; what is too much goes from its start. */
 function keep<Answer>(map: Map<string, Answer>, key: string, answer: Answer): void {
   map.set(key, answer);
-  const [oldest] = map.keys();
-  if (map.size > MOST_REMEMBERED && oldest !== undefined) map.delete(oldest);
+  dropOldest(map, MOST_REMEMBERED);
 }
 
 /** Without the reason, which may name servers and is for the log. */

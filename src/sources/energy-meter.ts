@@ -2,7 +2,9 @@
 // rose by between two reads, over the time between them: a mean in which every short spike has its part. The first read
 // of a counter gives no power; rather than leave the first round without one, it is read again a second later where the
 // deadline allows that. Which counters there are, and what they count, is left to those who ask.
+
 import type { Clock } from '../clock.ts';
+import { dropOldest } from '../domain/collections.ts';
 import type { FileFailure, Sysfs } from './sysfs.ts';
 
 export interface EnergyCounter {
@@ -64,11 +66,8 @@ export class EnergyRates {
     if (recent) return recent;
     const last = this.#last.get(counter);
     const rate = last ? powerBetween(last, energyUj, atMs, rangeUj) : ({ kind: 'first' } as const);
-    if (!last && this.#last.size >= MOST_COUNTERS) {
-      const [oldest] = this.#last.keys();
-      if (oldest !== undefined) this.#last.delete(oldest);
-    }
     this.#last.set(counter, { energyUj, atMs, rate });
+    dropOldest(this.#last, MOST_COUNTERS);
     return rate;
   }
 }

@@ -2,6 +2,7 @@
 // and power is passed on and the domain takes the worst, so that a sharing pod's or an instance's repeated row costs
 // nothing and hides nothing. Memory is taken apart by instance, since their memory is their own: the fullest counts,
 // and one that cannot be read makes the card's share missing, as it may be the fullest.
+import { groupedBy } from '../domain/collections.ts';
 import {
   type GpuSighting,
   type HardwareLimits,
@@ -62,12 +63,7 @@ const FATAL_XIDS: ReadonlyMap<number, string> = new Map([
 
 /** What `rows`, all of the card `id`, say together. At least one row. */
 export function readCard(id: string, rows: readonly GpuRow[], given: Given): CardAnswer {
-  const byFact = new Map<GpuSeries['is'], GpuRow[]>();
-  for (const row of rows) {
-    const same = byFact.get(row.series.is);
-    if (same) same.push(row);
-    else byFact.set(row.series.is, [row]);
-  }
+  const byFact = groupedBy(rows, ({ series }) => series.is);
   const of = (...facts: readonly GpuSeries['is'][]): readonly GpuRow[] =>
     facts.flatMap((fact) => byFact.get(fact) ?? []);
   const memory = memoryReadings(id, of('memory-used', 'memory-free', 'memory-size', 'memory-ratio'));
@@ -172,13 +168,10 @@ function memoryReadings(id: string, rows: readonly GpuRow[]): RawReading[] {
  * together is never above the fullest one's. Nothing used and nothing free is a partition that has no memory of its own.
  */
 function memoryShare(id: string, rows: readonly GpuRow[], exporter: GpuExporter): RawReading {
-  const parts = new Map<string, GpuRow[]>();
-  for (const row of rows) {
-    if (row.exporter !== exporter) continue;
-    const part = parts.get(row.identity.part);
-    if (part) part.push(row);
-    else parts.set(row.identity.part, [row]);
-  }
+  const parts = groupedBy(
+    rows.filter((row) => row.exporter === exporter),
+    ({ identity }) => identity.part,
+  );
   let worst: RawReading | undefined;
   for (const [part, own] of parts) {
     const share = shareOf(id, exporter, part, {
@@ -337,26 +330,15 @@ function faultNotes(id: string, rows: readonly GpuRow[]): string[] {
   return [...new Set(notes.map(printable))];
 }
 
-/** Sharing pods and instances repeat a card's rows. */
+/** Sharing pods and instances repeat a card's rows. Values are compared as numbers: as text they take longer than all else. */
 function withoutRepeats(readings: readonly RawReading[]): readonly RawReading[] {
-  // Of a few each is compared with each: numbers as text take longer than all the rest.
-  if (readings.length <= 8) {
-    return readings.filter((reading, i) => readings.findIndex((other) => isRepeat(other, reading)) === i);
-  }
-  const distinct = new Map<string, RawReading>();
-  for (const reading of readings) {
-    const { quantity, value, cause, informational, sampledAtMs, origin } = reading;
-    const text = value === null ? origin : '';
-    const key = `${quantity} ${value} ${cause} ${informational} ${sampledAtMs} ${text}`;
-    if (!distinct.has(key)) distinct.set(key, reading);
-  }
-  return [...distinct.values()];
+  const told = new Map<number | null, Set<string>>();
+  return readings.filter(({ quantity, value, cause, informational, sampledAtMs, origin }) => {
+    const rest = `${quantity} ${cause} ${informational} ${sampledAtMs} ${value === null ? origin : ''}`;
+    const same = told.get(value);
+    if (same?.has(rest)) return false;
+    if (same) same.add(rest);
+    else told.set(value, new Set([rest]));
+    return true;
+  });
 }
-
-const isRepeat = (one: RawReading, other: RawReading): boolean =>
-  Object.is(one.value, other.value) &&
-  one.quantity === other.quantity &&
-  one.cause === other.cause &&
-  one.informational === other.informational &&
-  one.sampledAtMs === other.sampledAtMs &&
-  (one.value !== null || one.origin === other.origin);

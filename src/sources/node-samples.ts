@@ -3,6 +3,7 @@
 // an inner join would lose just these. Lines that could not be read stand beside the samples, since what they would have
 // told is missing, not absent. What the numbers mean is left to the node-*-series.
 
+import { groupedBy } from '../domain/collections.ts';
 import { type Labels, type RejectedLine, type Sample, type Scrape, sampledAtMs } from './scrape.ts';
 import { NODE } from './series.ts';
 import { naturalOrder } from './sysfs.ts';
@@ -69,7 +70,7 @@ export class NodeSamples {
   ofChip(name: string, chip: string): readonly Sample[] {
     let byChip = this.#byChip.get(name);
     if (!byChip) {
-      byChip = grouped(this.of(name), 'chip');
+      byChip = groupedByLabel(this.of(name), 'chip');
       this.#byChip.set(name, byChip);
     }
     return byChip.get(chip) ?? NOTHING;
@@ -79,8 +80,8 @@ export class NodeSamples {
   told(name: string, chip: string, sensor: string): Told {
     let bySensor = this.#bySensor.get(name);
     if (!bySensor) {
-      const byChip = grouped(this.of(name), 'chip');
-      bySensor = new Map([...byChip].map(([each, samples]) => [each, grouped(samples, 'sensor')]));
+      const byChip = groupedByLabel(this.of(name), 'chip');
+      bySensor = new Map([...byChip].map(([each, samples]) => [each, groupedByLabel(samples, 'sensor')]));
       this.#bySensor.set(name, bySensor);
     }
     return this.#toldOf(bySensor.get(chip)?.get(sensor) ?? NOTHING, name, { chip, sensor });
@@ -163,17 +164,8 @@ function nameByPath(chip: string): string {
   return /_0000:00:1[89a-f]_3(?:_|$)/.test(chip) ? 'k10temp' : '';
 }
 
-function grouped(samples: readonly Sample[], label: string): ReadonlyMap<string, readonly Sample[]> {
-  const groups = new Map<string, Sample[]>();
-  for (const sample of samples) {
-    const key = sample.labels[label];
-    if (key === undefined) continue;
-    const group = groups.get(key);
-    if (group) group.push(sample);
-    else groups.set(key, [sample]);
-  }
-  return groups;
-}
+const groupedByLabel = (samples: readonly Sample[], label: string): ReadonlyMap<string, readonly Sample[]> =>
+  groupedBy(samples, ({ labels }) => labels[label]);
 
 /**
  * The lowest of numbers, `undefined` of none, NaN where one is. Not by Math.min(...): a body may repeat a series more

@@ -5,7 +5,9 @@
 // AMD each die of a socket shows the whole socket. psys, "the platform", is shown and not counted: it contains package
 // and memory, but what else it contains is the board maker's choice, often nothing sensible on desktops and servers,
 // and the configured base stands for just that part. Since Linux 5.10 the counters are root's alone to read.
+
 import type { Clock } from '../clock.ts';
+import { groupedBy } from '../domain/collections.ts';
 import type { MissingCause, RawReading } from '../domain/reading.ts';
 import { type EnergyCounter, EnergyMeter, type Metered } from './energy-meter.ts';
 import { type FileFailure, isAbsent, type Sysfs } from './sysfs.ts';
@@ -197,12 +199,7 @@ export function placeOf(name: string, parent: string | undefined): Place | undef
 
 /** Zones by what they count: `package-0`, `dram-1`, `psys-0`. */
 export function groupsOf<Z extends Place>(zones: readonly Z[]): ReadonlyMap<string, readonly Z[]> {
-  const groups = new Map<string, Z[]>();
-  for (const zone of zones) {
-    const id = `${zone.kind}-${zone.socket}`;
-    groups.set(id, [...(groups.get(id) ?? []), zone]);
-  }
-  return groups;
+  return groupedBy(zones, ({ kind, socket }) => `${kind}-${socket}`);
 }
 
 function isDenied({ code }: FileFailure): boolean {

@@ -1,8 +1,7 @@
 // The one time of a world, and the clocks of its processes on top of it. The timeline is a queue of things to do; it
 // takes the next, lets everything that follows from it run (promises alone: nothing here waits for the real world), and
 // only then moves on. A process's clock may stand still (suspend), its event loop may (stall), its wall clock may jump.
-import type { Clock, Now } from '../../src/clock.ts';
-import { sleepBy } from '../support/manual-clock.ts';
+import { type Clock, type Now, sleepBy } from '../../src/clock.ts';
 
 interface Entry {
   readonly atMs: number;

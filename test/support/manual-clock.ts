@@ -1,24 +1,10 @@
 // A clock that moves only when a test says so. Timers fire in order of their time, each with its microtasks drained.
-import { type Clock, type Now, wakeOnAbort } from '../../src/clock.ts';
+import { type Clock, type Now, sleepBy } from '../../src/clock.ts';
 
 interface Timer {
   readonly atMs: number;
   readonly order: number;
   readonly fire: () => void;
-}
-
-/** Sleeping, for a clock that has timers. */
-export function sleepBy(clock: Pick<Clock, 'after'>, ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal?.aborted) return resolve();
-    const finish = (): void => {
-      cancel();
-      stayAsleep?.();
-      resolve();
-    };
-    const cancel = clock.after(ms, finish);
-    const stayAsleep = signal && wakeOnAbort(signal, finish);
-  });
 }
 
 export class ManualClock implements Clock {
