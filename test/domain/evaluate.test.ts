@@ -183,3 +183,32 @@ t.test('worstMargin() is the reading that is closest to its hard stop or maximum
   });
   t.equal(worstMargin({ node: NODE, readings: [], throttledGpus: [] }, LIMITS), null);
 });
+
+t.test('worstMargin() counts every limit of the profile, and no reading that is missing or has none', async (t) => {
+  const rows: [Reading, number, string?][] = [
+    [measured('gpu', 'temperature', 34), 85, GPU_A],
+    [measured('gpu', 'power', 30), 300, GPU_A],
+    [measured('gpu', 'memory', 0.3), 0.9, GPU_A],
+    [measured('cpu', 'temperature', 38), 95],
+    [measured('cpu', 'utilization', 0.4), 0.8],
+    [measured('memory', 'memory', 0.17), 0.85],
+    [measured('system', 'total-power', 440), 2_200],
+  ];
+  const missing: Reading = {
+    ...measured('cpu', 'temperature', 0),
+    state: { kind: 'missing', cause: 'no-sensor', detail: 'test', required: true },
+  };
+  const without = [
+    measured('gpu', 'utilization', 1),
+    measured('cpu', 'power', 150),
+    measured('memory', 'utilization', 1),
+    measured('system', 'power', 900),
+  ];
+  for (const [reading, limit, id] of rows) {
+    const found = worstMargin({ node: NODE, readings: [missing, ...without, reading], throttledGpus: [] }, LIMITS);
+    const { component, quantity } = reading;
+    t.match(found, { component, quantity, limit }, `${component} ${quantity}`);
+    t.equal(found?.id, id);
+  }
+  t.equal(worstMargin({ node: NODE, readings: [missing, ...without], throttledGpus: [] }, LIMITS), null);
+});

@@ -414,6 +414,31 @@ t.test('decide() joins a second trigger to the trip that holds it already', asyn
   );
 });
 
+t.test('decide() joins a trigger to the trip of its own node, among several', async (t) => {
+  const world = DomainWorld.running(twoSettings(), twoNodes());
+  const trips = [world.stop([NODE]), world.stop([OTHER_NODE])];
+  t.same(
+    trips.map(({ joined }) => joined),
+    [false, false],
+  );
+  for (const [at, node] of [NODE, OTHER_NODE].entries()) {
+    t.match(world.stop([node]), { joined: true, tripId: trips[at]?.tripId }, node);
+  }
+});
+
+t.test('decide() tells which trips a new one has taken over, and keeps no record of them', async (t) => {
+  const world = DomainWorld.running(twoSettings(), twoNodes());
+  const { tripId: first } = world.stop([NODE]);
+  const { tripId: second } = world.stop();
+  const [told, toldNext] = world.told('tripped');
+  t.notOk('tookOver' in (told ?? {}));
+  t.same([toldNext?.tripId, toldNext?.tookOver], [second, [first]]);
+  t.same(
+    [...world.durable.keys()].filter((key) => key.startsWith('trip/')),
+    [`trip/${second}`],
+  );
+});
+
 t.test("decide() hands what a node's trip had still to stop to the trip that takes it over", async (t) => {
   const world = twoLeases();
   Object.assign(world.gpu(), { powerW: 240.5 });
@@ -436,6 +461,7 @@ t.test('decide() names the unknown nodes of a manual stop, and refuses only when
   t.equal(world.state.trips.size, 0);
   t.match(world.stop(['mars', NODE, NODE]), { joined: false, report: { unknownNodes: ['mars'] } });
   t.same(world.state.trips.get(world.tripId)?.scope, { kind: 'nodes', nodes: [NODE] });
+  t.same(world.state.trips.get(world.tripId)?.report.unknownNodes, ['mars'], 'and of those that it knows, none');
 });
 
 t.test('decide() touches and latches nothing by a drill', async (t) => {
@@ -453,6 +479,21 @@ t.test('decide() touches and latches nothing by a drill', async (t) => {
     world.effects.map((effect) => effect.kind).filter((kind) => kind !== 'log' && kind !== 'publish'),
     [],
   );
+});
+
+t.test('decide() drills what is in scope, names the unknown nodes, and refuses only when it knows none', async (t) => {
+  const world = twoLeases();
+  const drill = (nodes: readonly string[] | null) => {
+    const answer = world.submit({ kind: 'drill-requested', nodes, by: 'ada' });
+    if (answer.kind !== 'drilling') return answer;
+    const { order, unknownNodes } = answer;
+    return { scope: order.scope, leases: order.targets.map(({ leaseId }) => leaseId), unknownNodes };
+  };
+  const here = { scope: { kind: 'nodes', nodes: [NODE] }, leases: [LEASE_ID] };
+  t.same(drill([NODE]), { ...here, unknownNodes: [] });
+  t.same(drill(['mars', NODE]), { ...here, unknownNodes: ['mars'] });
+  t.same(drill(null), { scope: { kind: 'all' }, leases: [LEASE_ID, LEASE_B], unknownNodes: [] });
+  t.same(drill(['mars']), { kind: 'unknown-nodes', nodes: ['mars'] });
 });
 
 t.test('resultForLease() of a lease without nodes leaves out a node whose own trip it is not among', async (t) => {

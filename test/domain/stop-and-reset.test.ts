@@ -1,6 +1,8 @@
 // What the report of a stop says, and what it takes to reset a trip: time, an operator, and everything cool.
 import t from 'tap';
 import { nextWakeMs } from '../../src/domain/decide.ts';
+import type { Trip } from '../../src/domain/interlock.ts';
+import type { StopEntry } from '../../src/domain/stop.ts';
 import { coolGpu, DomainWorld, GPU_A, GPU_B, LEASE_ID, NODE, worldSettings } from '../support/domain-world.ts';
 import { OTHER_NODE, twoLeases, twoNodes, twoSettings } from '../support/two-nodes.ts';
 
@@ -46,6 +48,88 @@ t.test(
     t.equal(reportOf(world)?.state, 'verified');
   },
 );
+
+t.test('decide() waits for the cards of the stopped nodes alone that drew 100 W or more', async (t) => {
+  const world = DomainWorld.running(twoSettings(), twoNodes());
+  Object.assign(world.gpu(GPU_A), { powerW: 100 });
+  Object.assign(world.gpu(GPU_B), { powerW: 99.9 });
+  world.run(10);
+  world.stop([NODE]);
+  t.same(world.state.trips.get(world.tripId)?.loadedW, { [`${NODE}/${GPU_A}`]: 100 }, 'the other node works on');
+});
+
+t.test('decide() keeps waiting for a card of a node that it knows nothing of', async (t) => {
+  const world = DomainWorld.running();
+  world.submit({
+    kind: 'cluster-tripped',
+    trips: [
+      {
+        tripId: 'elsewhere',
+        scope: { kind: 'all' },
+        cause: 'manual',
+        reason: 'smoke',
+        by: 'kubernetes:ada',
+        sinceWallMs: world.wallMs,
+        simulated: false,
+        loadedW: { 'far/GPU-far': 200 },
+      },
+    ],
+  });
+  world.cool();
+  world.run(10);
+  world.stopReported(true);
+  t.match(reportOf(world), { state: 'stopping', stillLoaded: [{ node: 'far', gpu: 'GPU-far', nowW: null }] });
+});
+
+t.test('decide() tells once what has become of a stop, and again only when that changes', async (t) => {
+  const world = DomainWorld.running();
+  world.stop();
+  world.cool();
+  world.stopReported(true);
+  world.run(20);
+  t.equal(world.told('stop-verified').length, 1);
+  world.stopReported(false);
+  t.equal(reportOf(world)?.state, 'stopping');
+  t.equal(world.told('stop-unverified').length, 0, 'it has 30 s');
+  world.run(60);
+  t.equal(world.told('stop-unverified').length, 1);
+});
+
+t.test('decide() keeps of a report as much on the disk as it can bear, and all of it in memory', async (t) => {
+  const world = DomainWorld.running();
+  world.stop();
+  world.cool();
+  world.run(10);
+  const entry = (name: string): StopEntry => ({
+    actuator: 'kubernetes',
+    kind: 'Pod',
+    name,
+    state: 'stopped',
+    how: 'deleted',
+    verified: true,
+    tookMs: 0,
+  });
+  const entries = Array.from({ length: 400 }, (_, at) => entry(`a/${at}`));
+  const orderId = world.tripId;
+  const actuators = ['kubernetes', 'local-processes'].map((name) => ({ name, available: true, detail: '' }));
+  world.submit({ kind: 'inventoried', actuators, workloads: [], seesPods: false });
+  for (const { name } of actuators)
+    world.submit({ kind: 'stop-reported', orderId, actuator: name, entries, verified: true });
+  t.equal(reportOf(world)?.state, 'verified');
+  const kept = (report = reportOf(world)) => Object.values(report?.actuators ?? {}).map((one) => one.entries.length);
+  t.same(kept(), [400, 400]);
+  t.same(kept((world.durable.get(`trip/${orderId}`) as Trip).report), [400, 100]);
+});
+
+t.test('decide() resets nothing before anything has been read', async (t) => {
+  const world = new DomainWorld(worldSettings({ nodes: new Map() }), {});
+  world.inventory();
+  world.stop();
+  world.stopReported(true);
+  world.run(10);
+  t.equal(reportOf(world)?.state, 'verified');
+  t.match(world.reset(), { kind: 'reset-refused' });
+});
 
 t.test('decide() never calls a stop verified by some of its actuators', async (t) => {
   const world = DomainWorld.running();
