@@ -196,7 +196,7 @@ t.test('worstMargin() counts every limit of the profile, and no reading that is 
   ];
   const missing: Reading = {
     ...measured('cpu', 'temperature', 0),
-    state: { kind: 'missing', cause: 'no-sensor', detail: 'test', required: true },
+    state: { kind: 'missing', cause: 'no-sensor', detail: 'test', required: true, waived: false },
   };
   const without = [
     measured('gpu', 'utilization', 1),

@@ -222,6 +222,20 @@ t.test('watchSource() calls everything frozen once a witness has stood still for
   t.equal(source.cause(), 'valid', 'and ends the freeze when it moves');
 });
 
+t.test('watchSource() remembers through a failure what a witness has shown, and what could not be read', async (t) => {
+  const figures = { url: 'http://fake', tookMs: 1, bytes: 1, samples: 1, rejected: [], sourceWallAheadMs: null };
+  const scrape = (rejectedLines: number) => ({ more: { scrape: { ...figures, rejectedLines } } });
+  const source = new Watched();
+  source.look(0, { readings: [gpuTemperature(60)], witnesses: [energy(7)], ...scrape(2) });
+  source.look(10, { readings: [gpuTemperature(61)], witnesses: [energy(8)], ...scrape(1) });
+  source.look(20, { fails: true, ...scrape(4) });
+  t.equal(source.now.rejectedLines, 7);
+  source.look(30, { readings: [gpuTemperature(61)], witnesses: [energy(8)] });
+  t.equal(source.cause(), 'valid');
+  source.look(40, { readings: [gpuTemperature(61)], witnesses: [energy(8)] });
+  t.equal(source.cause(), 'frozen', '30 s from when it last moved, not from the failure');
+});
+
 t.test('watchSource() lets the clock of a source vouch for all of it', async (t) => {
   const cpu: RawReading = { component: 'cpu', id: 'coretemp-0', quantity: 'temperature', value: 50, origin: 'hwmon' };
   const source = new Watched();
@@ -408,6 +422,35 @@ t.test(
     t.notOk(back.track().jumped, 'and its return is no jump from a value that was never believed');
   },
 );
+
+t.test(
+  'watchSource() lets no older sample take the place of a newer one, nor end the wait for a second one',
+  async (t) => {
+    const at = (atS: number, value: number) => gpuTemperature(value, { sampledAtMs: atS * S });
+    const source = new Watched();
+    source.look(0, { readings: [at(0, 60), gpuPower(200)] }).look(10, { readings: [at(10, 84), gpuPower(200)] });
+    source.look(12, { readings: [at(5, 62), gpuPower(200)] });
+    t.match(source.track(), { value: 84, atMs: 10 * S, state: { kind: 'valid' } });
+    source.look(20, { readings: [at(20, 40), gpuPower(200)] });
+    t.equal(source.cause(), 'implausible-fall');
+    source.look(22, { readings: [at(10, 84), gpuPower(200)] });
+    t.equal(source.cause(), 'implausible-fall', 'the sample from before the fall says nothing of it');
+    source.look(24, { readings: [at(24, 41), gpuPower(200)] });
+    t.equal(source.cause(), 'valid');
+    t.equal(source.track().value, 41);
+  },
+);
+
+t.test('watchSource() takes power for fallen below 90 % of what it was', async (t) => {
+  for (const [powerW, cause] of [
+    [180, 'implausible-fall'],
+    [179.9, 'valid'],
+  ] as const) {
+    const source = new Watched().look(0, { readings: [gpuTemperature(84), gpuPower(200)] });
+    source.look(10, { readings: [gpuTemperature(40), gpuPower(powerW)] });
+    t.equal(source.cause(), cause, `${powerW} W`);
+  }
+});
 
 t.test('watchSource() marks a rise of over 40 °C in 10 s as a jump until the next sample', async (t) => {
   const rise = (toC: number, atS = 10): boolean =>
