@@ -364,6 +364,16 @@ t.test('watchSource() calls no settled temperature stuck for a single mad sample
   }
 });
 
+t.test('watchSource() keeps no more than two minutes of powers beside a temperature that stands still', async (t) => {
+  const source = new Watched();
+  for (let atS = 0; atS < 600; atS += 1) {
+    source.look(atS, { readings: [gpuTemperature(60), gpuPower(100 + (atS % 2) / 10)], witnesses: [energy(atS + 1)] });
+  }
+  const { powers } = source.track();
+  t.ok(powers.length > 50 && powers.length <= 61, `${powers.length}`);
+  t.ok((powers[0]?.atMs ?? 0) >= (599 - 120) * S);
+});
+
 t.test('watchSource() finds a stuck sensor that had stood still for long before the load came', async (t) => {
   // A sensor stuck at 28 °C: nine idle minutes, then 295 W.
   const source = steady(600, 28, (atS) => (atS < 540 ? 30 : 295));
