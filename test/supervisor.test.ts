@@ -4,20 +4,21 @@ import type { Message, SafetyEvent } from '../src/domain/events.ts';
 import { InvariantBroken } from '../src/domain/invariant.ts';
 import type { StopOrder } from '../src/domain/stop.ts';
 import { type DurableRecord, type Log, type Recorded, Supervisor, type SupervisorParts } from '../src/supervisor.ts';
-import { DomainWorld, worldSettings } from './support/domain-world.ts';
+import { DomainWorld, LEASE_ID, NODE, START, worldSettings } from './support/domain-world.ts';
 import { ManualClock } from './support/manual-clock.ts';
 
 const STOP: SafetyEvent = { kind: 'stop-requested', nodes: null, cause: 'manual', reason: 'test', by: 'tester' };
 
 class RecordingActuator implements Actuator {
-  readonly name = 'local-processes';
+  readonly name: Actuator['name'];
   readonly orders: StopOrder[] = [];
   readonly log: string[];
   report: (progress: StopProgress) => void = () => undefined;
   withdrawn: AbortSignal | null = null;
 
-  constructor(log: string[]) {
+  constructor(log: string[], name: Actuator['name'] = 'local-processes') {
     this.log = log;
+    this.name = name;
   }
   async inventory() {
     return { available: true, detail: '', workloads: [] };
@@ -47,7 +48,9 @@ function build(parts: Partial<SupervisorParts> = {}) {
   const actuator = new RecordingActuator(order);
   const broken: unknown[] = [];
   const world = new DomainWorld(worldSettings());
-  const actuators = new Map([['local-processes', { available: true, detail: '' }]]);
+  const actuators = new Map(
+    (parts.actuators ?? [actuator]).map(({ name }) => [name, { available: true, detail: '' }] as const),
+  );
   const supervisor = new Supervisor(
     {
       ...world.state,
@@ -155,6 +158,140 @@ t.test('submit() looks at the clock by itself when a lease is due', async (t) =>
   actuator.report({ entries: [], verified: true });
   t.equal(actuator.withdrawn?.aborted, true, 'and over when it is gone');
   await supervisor.close();
+});
+
+/** A lease that runs out after 5 s, as asked of a supervisor that has evaluated twice. */
+async function leased({ supervisor, clock, world }: ReturnType<typeof build>): Promise<void> {
+  for (let round = 0; round < 2; round++) {
+    await clock.advance(1_000);
+    world.elapsedMs = clock.now().elapsedMs;
+    supervisor.submit({ kind: 'observed', why: 'tick', reports: world.reports() });
+  }
+  const request = { ...START, id: LEASE_ID, workload: 'w', gpus: null, ttlMs: 5_000, maxDurationMs: null };
+  const processGroup = { pgid: 4711, startTicks: 1 };
+  const { answer } = supervisor.submit({
+    kind: 'lease-asked',
+    identity: 'local',
+    reports: world.reports(),
+    request: { ...request, processGroup },
+  });
+  if (answer.kind !== 'granted') throw new Error(`the lease was answered ${answer.kind}`);
+}
+
+t.test('submit() goes on with the stop of a lapse until every actuator has seen its workload gone', async (t) => {
+  const actuators = [new RecordingActuator([], 'kubernetes'), new RecordingActuator([])] as const;
+  const built = build({ actuators });
+  await leased(built);
+  await built.clock.advance(5_000);
+  const [one, other] = actuators;
+  t.match([one.orders, other.orders], [[{ what: 'leases' }], [{ what: 'leases' }]]);
+  one.report({ entries: [], verified: true });
+  one.report({ entries: [], verified: true });
+  t.equal(other.withdrawn?.aborted, false, 'one of them twice is not both');
+  other.report({ entries: [], verified: false });
+  t.equal(other.withdrawn?.aborted, false);
+  other.report({ entries: [], verified: true });
+  t.same([one.withdrawn?.aborted, other.withdrawn?.aborted], [true, true]);
+  await built.supervisor.close();
+});
+
+t.test('submit() leaves a trip to its actuators after they have seen everything gone', async (t) => {
+  const { supervisor, actuator } = build();
+  supervisor.submit(STOP);
+  actuator.report({ entries: [], verified: true });
+  t.equal(actuator.withdrawn?.aborted, false, 'what comes back must be stopped, too');
+  await supervisor.close();
+});
+
+t.test('submit() bears an actuator that breaks off, says so, and lets the others go on', async (t) => {
+  const errors: string[] = [];
+  const good = new RecordingActuator([]);
+  const bad: Actuator = {
+    name: 'kubernetes',
+    inventory: () => good.inventory(),
+    stop: () => Promise.reject(new Error('ECONNREFUSED')),
+    close: async () => undefined,
+  };
+  const log = { ...SILENT, error: (message: string) => errors.push(message) };
+  const { supervisor, clock } = build({ actuators: [bad, good], log });
+  supervisor.submit(STOP);
+  await clock.advance(1);
+  t.equal(errors.filter((message) => /kubernetes.*ECONNREFUSED/.test(message)).length, 1);
+  t.equal(good.orders.length, 1);
+  t.equal(good.withdrawn?.aborted, false);
+  await supervisor.close();
+});
+
+t.test('submit() has nodes looked at again before the deadline of a second look', async (t) => {
+  const asked: [readonly string[], number][] = [];
+  const built = build({ lookAgain: (nodes, deadlineMs) => asked.push([nodes, deadlineMs]) });
+  await leased(built);
+  built.world.gpu().powerW = 305;
+  built.world.elapsedMs = built.clock.now().elapsedMs;
+  built.supervisor.submit({ kind: 'observed', why: 'fast', reports: built.world.reports() });
+  t.same(asked, [[[NODE], built.clock.now().elapsedMs + 2_000]]);
+  await built.supervisor.close();
+});
+
+t.test('submit() takes one event at a time: from within a decision it refuses, submitSoon() waits', async (t) => {
+  const { supervisor } = build();
+  const tried: unknown[] = [];
+  supervisor.subscribe((message) => {
+    if (message.type !== 'event' || message.data.name !== 'drill') return;
+    try {
+      supervisor.submit({ kind: 'clock-looked' });
+    } catch (error) {
+      tried.push(error);
+    }
+    supervisor.submitSoon(STOP);
+    t.equal(supervisor.state.trips.size, 0);
+  });
+  supervisor.submit({ kind: 'drill-requested', nodes: null, by: 'ada' });
+  t.equal(tried.length, 1);
+  t.ok(tried[0] instanceof InvariantBroken);
+  t.equal(supervisor.state.trips.size, 1, 'right after it');
+  await supervisor.close();
+});
+
+t.test('close() lets nothing in afterwards, and no timer wake it', async (t) => {
+  const built = build();
+  await leased(built);
+  await built.supervisor.close();
+  built.supervisor.submitSoon(STOP);
+  t.equal(built.supervisor.state.trips.size, 0);
+  await built.clock.advance(10_000);
+  t.equal(built.supervisor.state.leases.size, 1);
+});
+
+t.test('submit() names live leases in a blind stop, orders it once, and gives it 4 s before it lets go', async (t) => {
+  const built = build();
+  await leased(built);
+  const { supervisor, actuator, broken, clock } = built;
+  clock.now = () => ({ elapsedMs: 1, wallMs: 1 });
+  for (let time = 0; time < 2; time++) t.throws(() => supervisor.submit({ kind: 'clock-looked' }), InvariantBroken);
+  t.equal(broken.length, 2);
+  t.match(actuator.orders, [{ orderId: 'broken-invariant', targets: [{ leaseId: LEASE_ID }] }]);
+  t.equal(actuator.orders.length, 1);
+  let isClosed = false;
+  const closed = supervisor.close().then(() => {
+    isClosed = true;
+  });
+  await clock.advance(3_999);
+  t.same([isClosed, actuator.withdrawn?.aborted], [false, false]);
+  await clock.advance(1);
+  await closed;
+  t.equal(actuator.withdrawn?.aborted, true);
+});
+
+t.test('submit() names what a trip had still to stop in a blind stop', async (t) => {
+  const built = build();
+  await leased(built);
+  const { supervisor, actuator, clock } = built;
+  supervisor.submit(STOP);
+  clock.now = () => ({ elapsedMs: 1, wallMs: 1 });
+  t.throws(() => supervisor.submit({ kind: 'clock-looked' }), InvariantBroken);
+  t.match(actuator.orders.at(-1), { orderId: 'broken-invariant', targets: [{ leaseId: LEASE_ID }] });
+  t.equal(actuator.orders.at(-1)?.targets.length, 1);
 });
 
 t.test('submit() orders a blind stop and ends when an invariant breaks', async (t) => {
