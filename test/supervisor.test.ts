@@ -203,6 +203,27 @@ t.test('submit() leaves a trip to its actuators after they have seen everything 
   await supervisor.close();
 });
 
+t.test('submit() says what is stopped and why at level fatal, and withdraws the order at the reset', async (t) => {
+  const fatal: string[] = [];
+  const built = build({ log: { ...SILENT, fatal: (message: string) => fatal.push(message) } });
+  await leased(built);
+  const { supervisor, actuator, clock, world } = built;
+  const { answer } = supervisor.submit(STOP);
+  if (answer.kind !== 'stopping') throw new Error(`the stop was answered ${answer.kind}`);
+  t.match(fatal, [/EMERGENCY STOP of everything: test/]);
+  world.cool();
+  await clock.advance(10_000);
+  world.elapsedMs = clock.now().elapsedMs;
+  supervisor.submit({ kind: 'observed', why: 'tick', reports: world.reports() });
+  actuator.report({ entries: [], verified: true });
+  t.equal(actuator.withdrawn?.aborted, false);
+  const reset = { tripId: answer.tripId, reason: 'checked', by: 'ada', acknowledgeUnverified: false };
+  const { answer: done } = supervisor.submit({ kind: 'reset-requested', ...reset, reports: world.reports() });
+  t.equal(done.kind, 'reset-done');
+  t.equal(actuator.withdrawn?.aborted, true);
+  await supervisor.close();
+});
+
 t.test('submit() bears an actuator that breaks off, says so, and lets the others go on', async (t) => {
   const errors: string[] = [];
   const good = new RecordingActuator([]);

@@ -129,9 +129,10 @@ t.test('watchSource() knows readings by what they are of, whatever stood in thei
   const looks: [RawReading[], Record<string, number>][] = [
     [[gpuTemperature(60), gpuPower(100)], { 'gpu temperature GPU-0': 60, 'gpu power GPU-0': 100 }],
     [[gpuPower(101), gpuTemperature(61)], { 'gpu temperature GPU-0': 61, 'gpu power GPU-0': 101 }],
-    [[gpuPower(102), gpuTemperature(90, { id: 'GPU-1' })], { 'gpu temperature GPU-1': 90, 'gpu power GPU-0': 102 }],
-    [[gpuPower(103), gpuTemperature(50, cpu)], { 'cpu temperature GPU-0': 50, 'gpu power GPU-0': 103 }],
-    [[gpuPower(104)], { 'gpu power GPU-0': 104 }],
+    [[gpuPower(102), gpuTemperature(50, cpu)], { 'cpu temperature GPU-0': 50, 'gpu power GPU-0': 102 }],
+    [[gpuPower(103), gpuTemperature(60)], { 'gpu temperature GPU-0': 60, 'gpu power GPU-0': 103 }],
+    [[gpuPower(104), gpuTemperature(90, { id: 'GPU-1' })], { 'gpu temperature GPU-1': 90, 'gpu power GPU-0': 104 }],
+    [[gpuPower(105)], { 'gpu power GPU-0': 105 }],
   ];
   const source = new Watched();
   for (const [at, [readings, expected]] of looks.entries()) {
