@@ -14,6 +14,7 @@ import {
   NODE,
   nodeSettings,
   profile,
+  START,
   worldSettings,
 } from '../support/domain-world.ts';
 
@@ -162,6 +163,9 @@ t.test('decide() gives the same lease for the same id again, and none of another
   t.equal(world.state.leases.size, 1);
   t.same(world.submit({ ...renewal, leaseId: 'nobody', identity: 'local' }), { kind: 'lease-unknown' });
   t.same(world.askLease({ id: 'another', nodes: ['mars'] }), { kind: 'unknown-nodes', nodes: ['mars'] });
+  const request = { ...START, nodes: [NODE, 'mars'] };
+  const asked = world.submit({ kind: 'preflight-asked', request, reports: world.reports() });
+  t.same(asked, { kind: 'unknown-nodes', nodes: ['mars'] }, 'nor is a start judged there');
 });
 
 t.test('decide() ends a released lease, for good and without a stop', async (t) => {

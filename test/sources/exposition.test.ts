@@ -34,6 +34,21 @@ for (const [format, cases] of Object.entries({ text: TEXT_CASES, openmetrics: OP
     t.end();
   });
 
+t.test('parseExposition() takes a value as a whole: what only begins or ends like a number is none', (t) => {
+  for (const [text, value] of [
+    ['.55', 0.55],
+    ['-.125e2', -12.5],
+    ['+7.', 7],
+    ['infinity', Infinity],
+  ] as const) {
+    t.equal(read(`a ${text}\n`).samples.get('a')?.[0]?.value, value, text);
+  }
+  for (const text of ['xinf', '1inf', 'infx', 'infinityx', 'nanx', 'xnan', '.', '1e', '1.5x', 'x1.5']) {
+    t.strictSame(told(read(`a ${text}\n`)), { reads: [], rejects: [`1: "${text}" is no number`], cutOff: null }, text);
+  }
+  t.end();
+});
+
 t.test('parseExposition() reads wanted names only, each as a whole, and counts no line of others', (t) => {
   const body = [
     'up 1',
