@@ -223,6 +223,54 @@ t.test('watchSource() calls everything frozen once a witness has stood still for
   t.equal(source.cause(), 'valid', 'and ends the freeze when it moves');
 });
 
+t.test('watchSource() freezes by the witness of a card that card alone, by a memory that moves none', async (t) => {
+  const other = { id: 'GPU-1' } as const;
+  const memory = (value: number): RawReading => ({ ...gpuTemperature(value), quantity: 'memory', origin: 'memory' });
+  const source = new Watched();
+  for (let atS = 0; atS <= 40; atS += 10) {
+    source.look(atS, {
+      readings: [gpuTemperature(60), memory(0.3 + atS / 1_000), gpuTemperature(60, other)],
+      witnesses: [energy(7), { of: { gpu: 'GPU-1' }, name: 'energy counter', value: atS + 1 }],
+    });
+  }
+  t.equal(source.cause(), 'frozen');
+  t.equal(source.track('temperature', 'GPU-1').state.kind, 'valid');
+});
+
+t.test(
+  'watchSource() takes the slowest witness for the period of a source, by the mean of its last four',
+  async (t) => {
+    const source = new Watched();
+    const counted = (atS: number, everyS: number) => 1 + Math.floor(atS / everyS);
+    const look = (atS: number, everyS: readonly [number, number]) =>
+      source.look(atS, {
+        readings: [gpuTemperature(60), gpuTemperature(60, { id: 'GPU-1' })],
+        witnesses: [
+          { of: { gpu: GPU }, name: 'energy counter', value: counted(atS, everyS[0]) },
+          { of: { gpu: 'GPU-1' }, name: 'energy counter', value: counted(atS, everyS[1]) },
+        ],
+      });
+    for (let atS = 0; atS <= 120; atS += 5) look(atS, [10, 20]);
+    t.equal(source.now.updatePeriodMs, 20 * S);
+    for (let atS = 125; atS <= 300; atS += 5) look(atS, [30, 20]);
+    t.equal(source.now.updatePeriodMs, 30 * S, 'whichever of them it is, and what was long ago counts no more');
+  },
+);
+
+t.test('watchSource() lets the clock of a source vouch for nothing that needs a witness of its own', async (t) => {
+  const source = new Watched();
+  const reading = gpuTemperature(60, { ownWitnessOnly: true });
+  for (const atS of [0, 10]) source.look(atS, { readings: [reading, gpuPower(100)], witnesses: [nodeTime(atS + 1)] });
+  t.equal(witnessOf(source.now, reading), null);
+  t.equal(witnessOf(source.now, gpuPower(100))?.name, 'node_time_seconds');
+});
+
+t.test('watchSource() believes a fall where the power before it was not read', async (t) => {
+  const source = new Watched().look(0, { readings: [gpuTemperature(90)] });
+  source.look(10, { readings: [gpuTemperature(40), gpuPower(300)] });
+  t.equal(source.cause(), 'valid');
+});
+
 t.test('watchSource() remembers through a failure what a witness has shown, and what could not be read', async (t) => {
   const figures = { url: 'http://fake', tookMs: 1, bytes: 1, samples: 1, rejected: [], sourceWallAheadMs: null };
   const scrape = (rejectedLines: number) => ({ more: { scrape: { ...figures, rejectedLines } } });
@@ -357,11 +405,14 @@ t.test(
 );
 
 t.test('watchSource() calls no settled temperature stuck for a single mad sample of its power', async (t) => {
-  const settled = new Watched();
-  for (let atS = 0; atS <= 300; atS += 10) {
-    const power = gpuPower(atS === 240 ? 749.67 : 140 + (atS % 7) / 10);
-    settled.look(atS, { readings: [gpuTemperature(59), power] });
-    t.equal(settled.cause(), 'valid', `${atS} s`);
+  // One of the seven samples of a minute: it takes 700 W more to raise their mean by 100 W.
+  for (const madW of [749.67, 1_400]) {
+    const settled = new Watched();
+    for (let atS = 0; atS <= 300; atS += 10) {
+      const power = gpuPower(atS === 240 ? madW : 140 + (atS % 7) / 10);
+      settled.look(atS, { readings: [gpuTemperature(59), power] });
+      t.equal(settled.cause(), 'valid', `${madW} W, ${atS} s`);
+    }
   }
 });
 
