@@ -1,7 +1,7 @@
 // What Stryker needs of us: how the tests are run, and what is not worth a change. See scripts/mutants.mjs.
 //
-// A test file is compiled once per worker and evaluated anew for each change, in the same process: its modules, ours
-// included, begin from nothing, so that a change to what is made once when a module is loaded counts too.
+// The tests are compiled once per worker, and evaluated anew for each change, in the same process: all modules of ours
+// begin from nothing, so that a change to what is made once when a module is loaded counts too.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, relative, resolve } from 'node:path';
@@ -19,9 +19,9 @@ import '@tapjs/core';
 import { Test } from '@tapjs/test';
 
 export const BUNDLE = '.tap/tests.cjs';
-/** Tests that take a second or more, and tests of the built product, which has no changes in it. */
+/** By words of their titles: tests that take a second or more, and tests of the built product, which has no changes in it. */
 const HEAVY =
-  /takes time in proportion|any changed byte|at any byte|200,000 of all|all of it in memory|more often than a call|5,000 leases|with the leadership|own boot gives|a card too many|kill -9/;
+  /takes time in proportion|any changed byte|at any byte|200,000 of all|keeps all of it in memory|more often than a call|5,000 leases|with the leadership|own boot gives|a card too many|kill -9/;
 const require = createRequire(import.meta.url);
 
 /** The switches that the changed code looks at. */
@@ -135,7 +135,7 @@ class BundledTap {
 
 const compiled = (text) => compileFunction(text, ['require', 'module', 'switches'], { filename: resolve(BUNDLE) });
 
-/** Counting who runs what, and asking for each switch by a call, is half of all time. */
+/** What counts who runs what, and asks for each switch by a call, takes half of all time. */
 const withoutCounting = (text) =>
   text
     .replace(/stryCov_9fa48\d*\("[^()]*"\)/g, '0')
