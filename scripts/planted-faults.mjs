@@ -154,4 +154,11 @@ export const PLANTED = [
     search: 'for (const waitMs of new Set([leftMs / 2, Math.max(leftMs / 2, leftMs - LAST_LOOK_MS)])) {',
     replace: 'for (const waitMs of [leftMs / 2]) {',
   },
+  {
+    name: 'a second look that was slept through counts as one without a newer sample',
+    story: 'a mad temperature, and a standstill of the service before it is looked at again',
+    file: 'src/domain/second-look.ts',
+    search: 'if (!look.isProlonged && nowMs >= look.deadlineMs + SLEPT_THROUGH_MS) {',
+    replace: 'if (look.deadlineMs < 0) {',
+  },
 ];

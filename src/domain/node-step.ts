@@ -315,7 +315,9 @@ function tellLooks(
     const message = `${describeSubject(reading)} gave ${value} once and took it back: ${reading.state.origin}`;
     step.tell({ name: 'sensor-glitch', node: name, message }, 'warn');
   }
-  const fresh = [...pending].filter(([key]) => !before.has(key)).map(([, look]) => look.deadlineMs);
+  const isNew = ([key, { isDone, deadlineMs }]: [string, PendingLook]): boolean =>
+    !isDone && before.get(key)?.deadlineMs !== deadlineMs;
+  const fresh = [...pending].filter(isNew).map(([, look]) => look.deadlineMs);
   if (fresh.length === 0) return;
   step.effect({ kind: 'look-again', nodes: [name], deadlineMs: Math.min(...fresh) });
 }

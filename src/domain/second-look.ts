@@ -7,12 +7,16 @@ import { readingKey } from './reading.ts';
 
 const SECOND_LOOK_MS = 2_000;
 const SECOND_LOOK_AT_MOST_MS = 5_000;
+/** A deadline that is judged so much later found nobody awake to look: the process was stopped, or got no CPU. */
+const SLEPT_THROUGH_MS = 1_000;
 
 /** A hard stop that waits for its second sample. */
 export interface PendingLook {
   readonly reading: Reading & { readonly state: Measured };
   readonly sampleAtMs: number;
   readonly deadlineMs: number;
+  /** The first deadline was slept through, and a second one given; there is no third. */
+  readonly isProlonged: boolean;
   /** A newer sample confirmed it, or none came in time: it has counted, and its end is no glitch. */
   readonly isDone: boolean;
 }
@@ -67,11 +71,13 @@ export function lookAgain(
       reading: { ...reading, state },
       sampleAtMs: state.atMs,
       deadlineMs: nowMs + waitMs,
+      isProlonged: false,
       isDone: false,
     };
-    const isDone = open.isDone || state.atMs > open.sampleAtMs || nowMs >= open.deadlineMs;
-    pending.set(key, { ...open, isDone });
-    readings.push({ ...reading, state: { ...state, secondLook: isDone ? 'done' : 'awaiting' } });
+    const isNewer = state.atMs > open.sampleAtMs;
+    const after = isNewer ? { ...open, isDone: true } : waitedOn(open, nowMs);
+    pending.set(key, after);
+    readings.push({ ...reading, state: { ...state, secondLook: after.isDone ? 'done' : 'awaiting' } });
   }
   // What nobody requires leaves no missing reading behind when it falls silent; its look stands all the same.
   const keys = new Set(node.readings.map(({ component, id, quantity }) => readingKey(component, id, quantity)));
@@ -90,9 +96,21 @@ function isQuiet(reading: Reading, limits: NodeLimits): boolean {
 
 /** The second sample does not come: the first one stays until the deadline, and counts from then on. */
 function expire(look: PendingLook, pending: Map<string, PendingLook>, key: string, nowMs: number): Reading {
-  const isDone = look.isDone || nowMs >= look.deadlineMs;
-  pending.set(key, { ...look, isDone });
-  return { ...look.reading, state: { ...look.reading.state, secondLook: isDone ? 'done' : 'awaiting' } };
+  const after = waitedOn(look, nowMs);
+  pending.set(key, after);
+  return { ...look.reading, state: { ...look.reading.state, secondLook: after.isDone ? 'done' : 'awaiting' } };
+}
+
+/**
+ * No newer sample was to be had until the deadline: what was seen counts. Where the deadline was slept through nobody has
+ * tried to have one: a look takes two seconds, and a run of three days is not ended for lack of them.
+ */
+function waitedOn(look: PendingLook, nowMs: number): PendingLook {
+  if (look.isDone || nowMs < look.deadlineMs) return look;
+  if (!look.isProlonged && nowMs >= look.deadlineMs + SLEPT_THROUGH_MS) {
+    return { ...look, deadlineMs: nowMs + SECOND_LOOK_MS, isProlonged: true };
+  }
+  return { ...look, isDone: true };
 }
 
 /** Only temperatures and powers have hard stops; shares have maxima. */

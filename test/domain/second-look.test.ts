@@ -63,6 +63,39 @@ t.test('decide() forgets a mad sample that the next one takes back: no stop, no 
   }
 });
 
+t.test('decide() looks once more where the deadline of a second look was slept through', async (t) => {
+  /** The service stands still for 40 s right after the sample; what it held is too old by then. */
+  const wokenUp = (source: 'sound' | 'dead' = 'sound'): DomainWorld => {
+    const world = DomainWorld.running();
+    world.askLease();
+    world.gpu().temperatureC = 96;
+    world.run(10);
+    world.effects = [];
+    if (source === 'dead') world.node.fails = true;
+    wakeAfter(world, 40_000);
+    t.match(world.result, { action: 'WAIT_COOLDOWN', interlock: { state: 'clear' } });
+    t.same(lookDeadlines(world), [2_000], 'it asks for a look again');
+    t.equal(nextWakeMs(world.state), world.elapsedMs + 2_000);
+    return world;
+  };
+  const mad = wokenUp();
+  mad.gpu().temperatureC = 55;
+  mad.pass(1_000);
+  t.match(mad.fast(), { action: 'PROCEED', interlock: { state: 'clear' } });
+  t.equal(mad.told('sensor-glitch').length, 1);
+  const hot = wokenUp();
+  hot.pass(1_000);
+  t.match(hot.fast(), { action: 'ABORT', interlock: { state: 'tripped' } });
+  const silent = wokenUp('dead');
+  wakeAfter(silent, 1_999);
+  t.equal(silent.interlock, 'clear');
+  wakeAfter(silent, 1);
+  t.equal(silent.interlock, 'tripped', 'none to be had: it counts');
+  const again = wokenUp('dead');
+  wakeAfter(again, 40_000);
+  t.equal(again.interlock, 'tripped', 'and so it does where that is slept through, too');
+});
+
 t.test('decide() stops when a newer sample confirms the jump, at once and without a glitch', async (t) => {
   const world = DomainWorld.running();
   world.gpu().temperatureC = 96;
@@ -231,7 +264,7 @@ t.test('decide() does not let a look from before a reset trip again', async (t) 
   world.run(10);
   world.cool();
   world.node.totalW = undefined as never;
-  world.run(10);
+  wakeAfter(world, 2_000);
   t.equal(world.interlock, 'tripped');
   world.stopReported();
   const { tripId } = world;

@@ -63,6 +63,8 @@ export class Exporter {
   honestSinceMs = 0;
   /** The last deliveries to each process, by its start's number; short. */
   readonly deliveries = new Map<number, Delivery[]>();
+  /** The last good one among those that are no longer listed. */
+  readonly goodBeforeAtMs = new Map<number, number>();
   /** The last good one to each. */
   readonly lastGoodAtMs = new Map<number, number>();
   /** How old its sample was. */
@@ -206,6 +208,7 @@ export class Exporter {
   forget(to: number): void {
     this.deliveries.delete(to);
     this.lastGoodAtMs.delete(to);
+    this.goodBeforeAtMs.delete(to);
     this.lastGoodAgeMs.delete(to);
     this.#lastSample.delete(to);
   }
@@ -217,7 +220,10 @@ export class Exporter {
     }
     const list = this.deliveries.get(to);
     if (!list) this.deliveries.set(to, [delivery]);
-    else if (list.push(delivery) > 40) list.splice(0, 20);
+    else if (list.push(delivery) > 40) {
+      const dropped = list.splice(0, 20).findLast(({ isGood }) => isGood);
+      if (dropped) this.goodBeforeAtMs.set(to, dropped.atMs);
+    }
   }
 
   #take(atMs: number): Sample {

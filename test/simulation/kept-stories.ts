@@ -80,6 +80,17 @@ export const KEPT_STORIES = {
       by: 50,
     })),
   }),
+  /** The deadline of its second look had passed when the process woke, and nobody had looked. One of these falls in between. */
+  'a mad temperature, and a standstill of the service before it is looked at again': quiet({
+    kind: 'fleet',
+    exporters: BOTH,
+    load: 'client',
+    acts: Array.from({ length: 6 }, (_, index) => 2 * MINUTE_MS * (index + 1) + 330 * index).flatMap((atMs, index) => [
+      { atMs, forMs: 1, kind: 'mad-sample', node: 0, card: 0, quantity: 'temperature', by: 50 },
+      { atMs: atMs + 500 + 350 * index, forMs: 40_000, kind: 'stalls', replica: 0 },
+    ]),
+    minutes: 15,
+  }),
   /** The second look a second later saw the same sample again, and its counter had not been seen to move. */
   'a mad power that is the first sample after a start': quiet({
     kind: 'workstation',

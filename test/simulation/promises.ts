@@ -8,7 +8,7 @@ import type { Delivery, Exporter } from './exporters.ts';
 import { LIMITS } from './exposition-text.ts';
 import type { Card, Machine } from './machine.ts';
 import type { Life, Replica } from './replica.ts';
-import { carriersOf, isJustGood, isUnread, lastGoodMs, ROUND_MS } from './seen.ts';
+import { areUnread, carriersOf, isJustGood, isUnread, lastGoodMs, ROUND_MS } from './seen.ts';
 import type { Timeline } from './timeline.ts';
 import type { Workload } from './workloads.ts';
 
@@ -317,7 +317,7 @@ export class Promises {
           ?.some(({ atMs, isGood, isAnswer }) => atMs > goodAtMs && !isGood && isAnswer),
       );
       // What a start has not read once is missing from its first look on; the boot's grace is given once.
-      const isUnread = carriers.every(({ lastGoodAtMs }) => !lastGoodAtMs.has(life.number));
+      const isUnread = areUnread(carriers, life, nowMs);
       worst = { forMs: Math.max(forMs, worst.forMs), isAnswered: worst.isAnswered || isAnswered || isUnread };
     }
     return worst;
@@ -325,11 +325,12 @@ export class Promises {
 
   /** A process ends: for how long it has been without a good word of each machine counts on in its next life. */
   ended(life: Life): void {
+    const { nowMs } = this.#parts.timeline;
     for (const machine of this.#parts.machines) {
-      const forMs = this.#parts.timeline.nowMs - this.#goodAtMs(life, machine);
+      const forMs = nowMs - this.#goodAtMs(life, machine);
       const before = this.#carriedMs.get(machine)?.get(life.replica) ?? 0;
       const carried = this.#carriedMs.get(machine) ?? new Map<Replica, number>();
-      this.#carriedMs.set(machine, carried.set(life.replica, isUnread(life, machine) ? before + forMs : forMs));
+      this.#carriedMs.set(machine, carried.set(life.replica, isUnread(life, machine, nowMs) ? before + forMs : forMs));
     }
   }
 
@@ -343,9 +344,10 @@ export class Promises {
   }
 
   #isBlindnessDue(life: Life, machine: Machine): boolean {
+    const { nowMs } = this.#parts.timeline;
     const unseen = this.#unseenForMs(life, machine);
-    const carriedMs = isUnread(life, machine) ? (this.#carriedMs.get(machine)?.get(life.replica) ?? 0) : 0;
-    const ageMs = this.#parts.timeline.nowMs - this.#goodAtMs(life, machine);
+    const carriedMs = isUnread(life, machine, nowMs) ? (this.#carriedMs.get(machine)?.get(life.replica) ?? 0) : 0;
+    const ageMs = nowMs - this.#goodAtMs(life, machine);
     // What an exporter repeats is as old as its sample.
     const sampleAgeMs = Math.max(...machine.exporters.map(({ lastGoodAgeMs }) => lastGoodAgeMs.get(life.number) ?? 0));
     const forMs = carriedMs > 0 ? ageMs + carriedMs : unseen.forMs + sampleAgeMs;
@@ -353,7 +355,7 @@ export class Promises {
     const strangeForMs = Math.max(...machine.exporters.map(({ longestStrangeMs }) => longestStrangeMs));
     if (strangeForMs >= STRANGERS_MS) return true;
     // What was read before the clock jumped does not count, so that nothing is tolerated as merely not renewed.
-    const hasJumped = this.#parts.timeline.nowMs - life.clock.jumpedAtMs <= forMs;
+    const hasJumped = nowMs - life.clock.jumpedAtMs <= forMs;
     return forMs >= (isAnswered || hasJumped ? BLIND_ANSWERED_MS : BLIND_FAILING_MS) - RATE_MS - SLACK_MS;
   }
 

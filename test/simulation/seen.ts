@@ -10,9 +10,13 @@ export const ROUND_MS = 700;
 export const carriersOf = ({ exporters }: Machine, isCard: boolean): readonly Exporter[] =>
   exporters.filter(({ kind }) => kind === 'merged' || (kind === 'node') !== isCard);
 
-/** Whether a process has had no good word of the cards, or of the rest, since it started. */
-export const isUnread = ({ number }: Life, machine: Machine): boolean =>
-  [true, false].some((isCard) => carriersOf(machine, isCard).every(({ lastGoodAtMs }) => !lastGoodAtMs.has(number)));
+/** Whether a process has judged no good word of the cards, or of the rest, since it started. */
+export const isUnread = (life: Life, machine: Machine, nowMs: number): boolean =>
+  [true, false].some((isCard) => areUnread(carriersOf(machine, isCard), life, nowMs));
+
+/** Whether none of these has given a process a good word that is judged by now. */
+export const areUnread = (carriers: readonly Exporter[], life: Life, nowMs: number): boolean =>
+  carriers.every((exporter) => lastGoodMs(exporter, life, nowMs) === Number.NEGATIVE_INFINITY);
 
 /** Whether its last good answer is judged by now and young: almost always, and then nobody is blind. */
 export function isJustGood({ lastGoodAtMs }: Exporter, { number }: Life, nowMs: number, youngMs: number): boolean {
@@ -21,9 +25,13 @@ export function isJustGood({ lastGoodAtMs }: Exporter, { number }: Life, nowMs: 
 }
 
 /** When an exporter last gave a process a good answer that has arrived and been judged by now. */
-export function lastGoodMs({ lastGoodAtMs, deliveries }: Exporter, { number }: Life, nowMs: number): number {
+export function lastGoodMs(
+  { lastGoodAtMs, deliveries, goodBeforeAtMs }: Exporter,
+  { number }: Life,
+  nowMs: number,
+): number {
   const last = lastGoodAtMs.get(number) ?? Number.NEGATIVE_INFINITY;
   if (nowMs - last > ROUND_MS) return last;
   const before = deliveries.get(number)?.findLast(({ atMs, isGood }) => isGood && nowMs - atMs > ROUND_MS);
-  return before?.atMs ?? Number.NEGATIVE_INFINITY;
+  return before?.atMs ?? goodBeforeAtMs.get(number) ?? Number.NEGATIVE_INFINITY;
 }

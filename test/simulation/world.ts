@@ -2,6 +2,7 @@
 // judged at every step. The same story always gives the same run.
 import { loopTurn } from '../../src/clock.ts';
 import { type Config, loadConfig } from '../../src/config.ts';
+import type { Trip } from '../../src/domain/interlock.ts';
 import { PretendMachine } from '../support/pretend-machine.ts';
 import { perform, type Stage } from './acts.ts';
 import { CarriedOut } from './carried-out.ts';
@@ -117,6 +118,10 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
   }
   let lifeNumber = 0;
   const config = configOf(story, machines);
+  const tripsOf = ({ running }: Life): readonly Trip[] => [...(running?.supervisor.state.trips.values() ?? [])];
+  const judgeTrip = (life: Life, { tripId, cause, scope }: Trip): void => {
+    promises.tripped(life, tripId, cause, scope.kind === 'all' ? null : scope.nodes, rotted.has(life.replica));
+  };
   for (let index = 0; index < story.replicas; index++) {
     replicas.push(
       new Replica({
@@ -131,10 +136,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
         nextLife: () => ++lifeNumber,
         onRunning: (life) => {
           house.running(life);
-          for (const trip of life.running?.supervisor.state.trips.values() ?? []) {
-            const nodes = trip.scope.kind === 'all' ? null : trip.scope.nodes;
-            promises.tripped(life, trip.tripId, trip.cause, nodes, rotted.has(life.replica));
-          }
+          for (const trip of tripsOf(life)) judgeTrip(life, trip);
         },
         onStep: (life, step) => {
           if (step === 'done') house.step(life);
@@ -148,14 +150,13 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
           const { name, tripId, message: text } = message.data;
           chronicle.note(`${life.number} ${name} ${text}`);
           chronicle.count(`event ${name}`);
-          if (name !== 'tripped' || tripId === undefined) return;
-          const trip = life.running?.supervisor.state.trips.get(tripId);
-          if (!trip) return;
-          const nodes = trip.scope.kind === 'all' ? null : trip.scope.nodes;
-          promises.tripped(life, tripId, trip.cause, nodes, rotted.has(life.replica));
+          const trip = name === 'tripped' && tripsOf(life).find((one) => one.tripId === tripId);
+          if (trip) judgeTrip(life, trip);
         },
         onEnded: (life) => {
           house.ended(life);
+          // One that was not told any more is judged by what this process knew, not by what the next one does.
+          for (const trip of tripsOf(life)) judgeTrip(life, trip);
           promises.ended(life);
           for (const exporter of exporters.values()) exporter.forget(life.number);
         },
