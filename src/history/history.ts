@@ -2,6 +2,7 @@
 // and passes questions on. Whatever the disk does, nothing here is waited for: what cannot be written in time is
 // dropped, counted and told of. The safety path knows nothing of it.
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { type Clock, TIMED_OUT, withDeadline } from '../clock.ts';
 import type { Message, SafetyEvent } from '../domain/events.ts';
@@ -22,6 +23,12 @@ const CLOSE_DEADLINE_MS = 2_000;
 const RESTART_MS = 60_000;
 /** What the thread may take of memory, for its own objects; a question over a month of 1,000 nodes needs some 100 MB. */
 const MOST_HEAP_MIB = 512;
+/**
+ * SQLite, as WebAssembly, is not compiled a second time by V8's optimizing compiler: that keeps 35 to 50 MiB for good and takes
+ * half a second of CPU at the start, and neither ticks nor questions of 20 nodes are faster by it (bench/history.mjs). V8 has
+ * this for all of a process; the small parser of the HTTP client is the only other WebAssembly here.
+ */
+const PLAIN_WASM = '--liftoff-only';
 
 export interface HistoryHealth {
   readonly state: 'off' | 'ok' | 'failing';
@@ -238,6 +245,7 @@ export class History {
   }
 
   #startWorker(): void {
+    setFlagsFromString(PLAIN_WASM);
     const worker = new Worker(new URL('./worker.js', import.meta.url), {
       workerData: { path: this.#path, bounds: this.#parts.bounds },
       resourceLimits: { maxOldGenerationSizeMb: MOST_HEAP_MIB },
