@@ -63,17 +63,21 @@ export function takeReports(step: Step, name: string, reports: readonly SourceRe
   const nodeSettings = settingsOf(settings, name);
   const node = step.state.nodes.get(name) ?? newNode(step.state, name);
   const sources = new Map(node.watch.sources);
+  let isNew = false;
   let { throttles } = node;
   // A CPU's temperature and its power come from different drivers, and so from different sources.
   const cpuPowerW = cpuPowerOf(reports);
   for (const report of reports) {
     const before = sources.get(report.source) ?? null;
     // Two looks may come in out of order; an older one must not undo a newer.
-    if (before && report.startedAtMs < before.lastReport.startedAtMs) continue;
+    // And one look may answer several questions, with the same reports.
+    if (before && (report === before.lastReport || report.startedAtMs < before.lastReport.startedAtMs)) continue;
     const after = watchSource(before, report, nodeSettings.staleAfterMs, cpuPowerW);
     sources.set(report.source, after);
+    isNew = true;
     if (!after.failure) throttles = countThrottles(throttles, report, after);
   }
+  if (!isNew && step.state.nodes.has(name)) return;
   const watch = rewatchNode(node.watch, sources, settings.simulated);
   rememberGpus(step, node.watch, watch);
   step.setNode(name, { ...node, watch, throttles });

@@ -14,6 +14,7 @@ import {
   GPU_B,
   NODE,
   nodeSettings,
+  START,
   worldSettings,
 } from '../support/domain-world.ts';
 
@@ -360,6 +361,22 @@ t.test('decide() does not take one throttled sample that is read twice for two',
   world.pass(6_000);
   world.tick();
   t.same(world.codes, [`hardware-throttle gpu/${GPU_A}/`]);
+});
+
+t.test('decide() takes reports once that answer several questions, and judges anew each time', async (t) => {
+  const world = DomainWorld.running();
+  const reports = world.reports();
+  const ask = (): void => {
+    const answer = world.submit({ kind: 'preflight-asked', request: START, reports });
+    t.match(answer, { kind: 'judged', result: { safe: true } });
+  };
+  ask();
+  const { watch } = world.state.nodes.get(NODE) ?? {};
+  ask();
+  t.equal(world.state.nodes.get(NODE)?.watch, watch);
+  world.pass(31_000);
+  const late = world.submit({ kind: 'preflight-asked', request: START, reports });
+  t.match(late, { kind: 'judged', result: { safe: false } }, 'what was young at the first question is too old by now');
 });
 
 t.test('decide() judges each node by its own profile', async (t) => {
