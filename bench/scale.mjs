@@ -8,6 +8,8 @@ import { lacksPrometheus, startPrometheus } from './peers.mjs';
 import { startService } from './service.mjs';
 
 const WARM_SHARE = 0.05;
+/** Until what is done once has been done, compiling above all: both are made to run for months. */
+const WARM_UP_TICKS = 3.5;
 
 /** CPU in percent of a core over `ms`, and memory at its end. */
 async function usage({ pid }, ms, each = async () => undefined) {
@@ -22,8 +24,7 @@ async function usage({ pid }, ms, each = async () => undefined) {
 async function measureService(file, intervalMs, ticks) {
   const service = await startService({ file, probed: true });
   await service.untilEvaluated(120_000);
-  // One tick more, until what is done once has been done.
-  await sleep(intervalMs * 1.5);
+  await sleep(intervalMs * WARM_UP_TICKS);
   await service.loop();
   const tookMs = [];
   const used = await usage(service, ticks * intervalMs, async () => {
@@ -42,7 +43,7 @@ async function measurePrometheus(urls, interval, intervalMs, ticks) {
     return Number((await answer.json()).data.result[0]?.value[1]) === urls.length;
   };
   await until('all targets', isUp, { program: prometheus, withinMs: 120_000, everyMs: 500 });
-  await sleep(intervalMs * 1.5);
+  await sleep(intervalMs * WARM_UP_TICKS);
   const used = await usage(prometheus, ticks * intervalMs);
   await prometheus.stop();
   return used;
