@@ -110,6 +110,132 @@ t.test('restoreState() names every value that is not what it should be, and goes
   t.equal(state.trips.size, 1, 'what can be read is kept: the latch above all');
 });
 
+/** A copy of `record` with what is at `path` (`a.b.0`) replaced; `undefined` leaves a field out. */
+function withChanged(record: object, path: string, value: unknown): object {
+  const copy = structuredClone(record);
+  const steps = path.split('.');
+  const last = steps.pop() ?? '';
+  let at = copy as Record<string, unknown>;
+  for (const step of steps) at = at[step] as Record<string, unknown>;
+  if (value === undefined && !Array.isArray(at)) delete at[last];
+  else at[last] = value;
+  return copy;
+}
+
+t.test('restoreState() takes no record in which anything is not what it should be', async (t) => {
+  const world = lived();
+  const recordOf = (kind: string): [string, object] => {
+    const found = [...world.durable].find(([key]) => key.startsWith(kind));
+    if (!found) throw new Error(`the world has left no ${kind} behind`);
+    return [found[0], found[1] as object];
+  };
+  const group = { pgid: 4711, startTicks: 12 };
+  const [tripKey, trip] = recordOf('trip/');
+  const [leaseKey, lease] = recordOf('lease/');
+  const [endedKey, ended] = recordOf('ended/');
+  const whole: readonly [key: string, record: object, paths: readonly string[]][] = [
+    [
+      tripKey,
+      { ...trip, scope: { kind: 'nodes', nodes: [NODE] }, targets: [{ leaseId: LEASE_ID }], loadedW: { x: 250 } },
+      [
+        'tripId',
+        'cause',
+        'reason',
+        'by',
+        'sinceWallMs',
+        'scope',
+        'scope.kind',
+        'scope.nodes',
+        'scope.nodes.0',
+        'targets',
+        'targets.0',
+        'targets.0.leaseId',
+        'report',
+        'report.startedAt',
+        'report.actuators',
+        'report.stillLoaded',
+        'report.unknownNodes',
+        'loadedW',
+      ],
+    ],
+    [...recordOf('last-trip'), ['trip', 'trip.tripId', 'resetBy', 'resetReason', 'resetWallMs']],
+    [...recordOf('epoch'), ['epoch', 'lastResetWallMs']],
+    [
+      leaseKey,
+      {
+        ...lease,
+        nodes: [NODE],
+        processGroup: group,
+        looserKeys: ['gpu.powerW'],
+        intensity: 1,
+        constraints: worldSettings().defaults.constraints,
+      },
+      [
+        'id',
+        'workload',
+        'identity',
+        'bootId',
+        'grantedWallMs',
+        'intensity',
+        'ttlMs',
+        'nodes',
+        'nodes.0',
+        'looserKeys',
+        'looserKeys.0',
+        'maxDurationMs',
+        'processGroup',
+        'processGroup.pgid',
+        'processGroup.startTicks',
+      ],
+    ],
+    [
+      endedKey,
+      {
+        ...ended,
+        owedStop: {
+          bootId: 'boot-1',
+          nodes: [NODE],
+          target: { leaseId: LEASE_ID, workload: 'w', processGroup: group },
+          verifiedBy: [],
+        },
+      },
+      [
+        'id',
+        'workload',
+        'identity',
+        'outcome',
+        'reason',
+        'endedWallMs',
+        'owedStop.bootId',
+        'owedStop.nodes',
+        'owedStop.target',
+        'owedStop.target.leaseId',
+        'owedStop.target.workload',
+        'owedStop.target.processGroup.pgid',
+        'owedStop.target.processGroup.startTicks',
+      ],
+    ],
+    [...recordOf('gpu/'), ['id', 'vendor', 'unifiedMemory']],
+    [`blind/${NODE}`, { forMs: 5_000 }, ['forMs']],
+    ['prior/default/Job/x', { uid: 'u', orderId: 'o' }, ['uid', 'orderId']],
+    ['member/self', { identity: 'i', bootId: 'b' }, ['identity', 'bootId']],
+    [`boot/${NODE}`, { bootId: 'boot-1', startedWallMs: 5 }, ['bootId', 'startedWallMs']],
+  ];
+  for (const [key, record, paths] of whole) {
+    t.same(problemsOf(key, record), [], `${key} as it should be`);
+    // A symbol is what nothing should be, whatever it should be; NaN is no number.
+    for (const path of paths) {
+      for (const value of [undefined, Symbol('none'), Number.NaN]) {
+        const what = value === undefined ? 'nothing' : String(value);
+        t.equal(problemsOf(key, withChanged(record, path, value)).length, 1, `${key} with ${what} for ${path}`);
+      }
+    }
+  }
+  for (const ttlMs of [0, -1]) t.equal(problemsOf(leaseKey, { ...lease, ttlMs }).length, 1, `a TTL of ${ttlMs}`);
+  for (const key of ['cooling/', 'blind/', 'gpu/'])
+    t.equal(problemsOf(key, { forMs: 1 }).length, 1, `${key} of no node`);
+});
+
 t.test('restoreState() gives a boot its grace once, whatever the clock does meanwhile', async (t) => {
   const settings = worldSettings();
   const graceLeftMs = (map: ReadonlyMap<string, unknown>, wallMs: number, bootId = 'boot-1'): number => {

@@ -144,7 +144,7 @@ async function main(): Promise<number> {
     );
     writeFileSync(
       values.results,
-      `${JSON.stringify({ wallSeconds: Math.round(wallSeconds), table, ...rest }, null, 2)}\n`,
+      `${JSON.stringify({ on: new Date().toISOString().slice(0, 10), mix, fromSeed: Number(values.from), table, ...rest }, null, 2)}\n`,
     );
   }
   const [first] = totals.failedSeeds;
