@@ -24,11 +24,12 @@ const RESTART_MS = 60_000;
 /** What the thread may take of memory, for its own objects; a question over a month of 1,000 nodes needs some 100 MB. */
 const MOST_HEAP_MIB = 512;
 /**
- * SQLite, as WebAssembly, is not compiled a second time by V8's optimizing compiler: that keeps 35 to 50 MiB for good and takes
- * half a second of CPU at the start, and neither ticks nor questions of 20 nodes are faster by it (bench/history.mjs). V8 has
- * this for all of a process; the small parser of the HTTP client is the only other WebAssembly here.
+ * SQLite, as WebAssembly, is compiled a second time by V8's optimizing compiler, which takes half a second of CPU at the start and
+ * keeps 35 to 50 MiB for good; neither ticks nor questions of 20 nodes are faster by it (bench/history.mjs). So a function must have
+ * run for some 500 times as long as usual before it is. V8 has this for all of a process. (`--liftoff-only` would leave that compiler
+ * out, but ends the process where the plain one meets what a CPU cannot do, as those that virtual machines pretend.)
  */
-const PLAIN_WASM = '--liftoff-only';
+const PATIENT_COMPILER = '--wasm-tiering-budget=1000000000';
 
 export interface HistoryHealth {
   readonly state: 'off' | 'ok' | 'failing';
@@ -245,7 +246,7 @@ export class History {
   }
 
   #startWorker(): void {
-    setFlagsFromString(PLAIN_WASM);
+    setFlagsFromString(PATIENT_COMPILER);
     const worker = new Worker(new URL('./worker.js', import.meta.url), {
       workerData: { path: this.#path, bounds: this.#parts.bounds },
       resourceLimits: { maxOldGenerationSizeMb: MOST_HEAP_MIB },
