@@ -1,8 +1,8 @@
 // `npm run bench [-- NAMES] [-- --brief|--quick] [-- --write]`: runs all benches or those named, each in a process of its own, prints
-// one table for each, and with `--write` puts them into RESULTS.md beside this file.
+// one table for each, and with `--write` puts them into RESULTS.md beside this file, in place of what stood there of the same.
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { MAIN, machine, ROOT, table } from './measure.mjs';
@@ -41,6 +41,7 @@ if (!existsSync(MAIN)) {
   process.exit(1);
 }
 
+const RESULTS = join(import.meta.dirname, 'RESULTS.md');
 const { text, load } = machine();
 const warnings = [
   ...(options.includes('--brief') ? ['`--brief`: the same work as the whole, fewer times, and without the largest sizes.'] : []),
@@ -60,14 +61,22 @@ for (const name of names) {
   const [code] = await once(child, 'exit');
   if (code !== 0) process.exitCode = 1;
   const tookS = Math.round((performance.now() - startedMs) / 1_000);
-  const section = [`## ${told.title}`, ...(told.rows.length > 0 ? [table(told.rows)] : []), ...told.notes, `Took ${tookS} s; load before it ${busy.toFixed(1)}.`].join('\n\n');
+  const how = [new Date().toISOString().slice(0, 10), ...sizes.map((size) => `\`${size}\``), text].join(', ');
+  const foot = `${how}. Took ${tookS} s; load before it ${busy.toFixed(1)}.`;
+  const section = [`## ${told.title}`, ...(told.rows.length > 0 ? [table(told.rows)] : []), ...told.notes, foot].join('\n\n');
   sections.push(section);
   console.log(`\n${section}\n`);
 }
 
 if (options.includes('--write')) {
-  const legend = 'How to read it: [README.md](README.md). Medians, in brackets the least and the greatest of `n` repetitions.';
-  const page = ['# Results', `${new Date().toISOString().slice(0, 10)}, ${text}.`, ...warnings.map((warning) => `**${warning}**`), legend, ...sections].join('\n\n');
-  writeFileSync(join(import.meta.dirname, 'RESULTS.md'), `${page}\n`);
+  const legend = [
+    'How to read it: [README.md](README.md). Medians, in brackets the least and the greatest of `n` repetitions. `--brief` is the same',
+    'work as the whole, fewer times, and without the largest sizes.',
+  ].join('\n');
+  const titleOf = (section) => section.slice(0, section.indexOf('\n'));
+  // What was not run now stays.
+  const before = existsSync(RESULTS) ? readFileSync(RESULTS, 'utf8').split(/\n+(?=## )/).slice(1) : [];
+  const kept = new Map([...before, ...sections].map((section) => [titleOf(section), section.trim()]));
+  writeFileSync(RESULTS, `${['# Results', legend, ...kept.values()].join('\n\n')}\n`);
 }
 console.log([text, ...warnings].join('\n'));
