@@ -185,7 +185,8 @@ function waitOf(findings: readonly Finding[]): number {
   const waits = findings
     .filter((finding) => finding.action === 'WAIT_COOLDOWN')
     .map((finding) => finding.waitSeconds ?? COOLDOWN_SECONDS);
-  return waits.length > 0 ? Math.max(...waits) : COOLDOWN_SECONDS;
+  // Not by Math.max(...): a fleet that is blind has more findings than a call may have arguments.
+  return waits.length > 0 ? waits.reduce((longest, seconds) => Math.max(longest, seconds)) : COOLDOWN_SECONDS;
 }
 
 function reductionOf(
@@ -207,6 +208,6 @@ function reductionOf(
   return {
     ...(fromHardware && { intensityFactor: REDUCTION_FACTOR }),
     ...(caps.length > 0 && { intensityCap: Math.min(...caps) }),
-    ...(powerLimits.length > 0 && { suggestedPowerCapW: Math.min(...powerLimits) }),
+    ...(powerLimits.length > 0 && { suggestedPowerCapW: powerLimits.reduce((least, watts) => Math.min(least, watts)) }),
   };
 }
