@@ -214,7 +214,9 @@ export async function bench(title, work) {
   try {
     await work({ pick, say, rows, note: (text) => notes.push(text) });
   } catch (error) {
-    notes.push(`**broke off**: ${String(error.stack ?? error).slice(0, 1_500)}`);
+    // What is kept names no folder of this machine.
+    console.error(error);
+    notes.push(`**broke off**: ${String(error).slice(0, 1_500)}`);
     process.exitCode = 1;
   }
   if (process.send) await new Promise((done) => process.send({ title, rows, notes }, done));
