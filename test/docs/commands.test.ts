@@ -110,6 +110,8 @@ const SCENES: Readonly<Record<string, Scene>> = {
       'npm run simulate -- --minutes 10': BUILDS,
       'npm run simulate -- --nightly': BUILDS,
       'npm run simulate -- --results FILE': BUILDS,
+      'npm run simulate -- --nightly --add-to FILE': BUILDS,
+      'npm run simulate -- --workers 8': BUILDS,
       'npm run simulate -- --planted': BUILDS,
       'npm run simulate -- --hunt 60': BUILDS,
     },

@@ -21,7 +21,8 @@ export interface Totals extends Worked {
   otherViolations: number;
   failedSeeds: { seed: number; rule: string; detail: string }[];
   counts: Record<string, number>;
-  reactionsMs: number[];
+  /** How many took so many tenths of a second. */
+  reactionTenths: Record<string, number>;
 }
 
 const noWork = (): Worked => ({ worlds: 0, nodeHours: 0, cpuSeconds: 0 });
@@ -35,7 +36,7 @@ export const noTotals = (): Totals => ({
   otherViolations: 0,
   failedSeeds: [],
   counts: {},
-  reactionsMs: [],
+  reactionTenths: {},
 });
 
 function addWork(sum: Worked, { worlds, nodeHours, cpuSeconds }: Worked): void {
@@ -58,7 +59,7 @@ export function addOutcome(totals: Totals, outcome: Outcome, kind: Story['kind']
   addWork(totals, work);
   addKinds(totals.kinds, { [kind]: work });
   totals.steps += steps;
-  totals.reactionsMs.push(...reactionsMs);
+  for (const ms of reactionsMs) addCounts(totals.reactionTenths, { [Math.round(ms / 100)]: 1 });
   addCounts(totals.counts, counts);
   if (!violation) return;
   const { rule, detail } = violation;
@@ -76,7 +77,7 @@ export function addTotals(sum: Totals, part: Totals): void {
   sum.falseTrips += part.falseTrips;
   sum.otherViolations += part.otherViolations;
   sum.failedSeeds.push(...part.failedSeeds);
-  sum.reactionsMs.push(...part.reactionsMs);
+  addCounts(sum.reactionTenths, part.reactionTenths);
   addCounts(sum.counts, part.counts);
 }
 
@@ -129,7 +130,17 @@ export const MUST_OCCUR: readonly string[] = [
 export const neverOccurred = ({ counts }: Totals): readonly string[] =>
   MUST_OCCUR.filter((what) => (counts[what] ?? 0) === 0);
 
-const seconds = (ms: number | undefined): string => (ms === undefined ? '–' : `${(ms / 1000).toFixed(1)} s`);
+/** The reaction that `share` of all did not exceed, in words. */
+function reactionAt({ reactionTenths }: Totals, share: number): string {
+  const rising = Object.entries(reactionTenths).sort(([one], [other]) => Number(one) - Number(other));
+  const all = rising.reduce((sum, [, count]) => sum + count, 0);
+  let below = 0;
+  const found = rising.find(([, count]) => {
+    below += count;
+    return below >= all * share;
+  });
+  return found === undefined ? '–' : `${(Number(found[0]) / 10).toFixed(1)} s`;
+}
 
 const describeWork = ({ worlds, nodeHours, cpuSeconds }: Worked): string =>
   `${cpuSeconds.toFixed(0)} s, ${(cpuSeconds / Math.max(worlds, 1)).toFixed(2)} s a world, ` +
@@ -137,9 +148,7 @@ const describeWork = ({ worlds, nodeHours, cpuSeconds }: Worked): string =>
 
 /** The sum, in lines. */
 export function describeTotals(totals: Totals, wallSeconds: number): readonly string[] {
-  const reactions = [...totals.reactionsMs].sort((one, other) => one - other);
-  const at = (share: number): number | undefined =>
-    reactions[Math.min(reactions.length - 1, Math.floor(reactions.length * share))];
+  const reactions = Object.values(totals.reactionTenths).reduce((sum, count) => sum + count, 0);
   const never = neverOccurred(totals);
   const rows: [string, string][] = [
     ['worlds', String(totals.worlds)],
@@ -157,10 +166,10 @@ export function describeTotals(totals: Totals, wallSeconds: number): readonly st
     ['missed', String(totals.missed)],
     ['false', String(totals.falseTrips)],
     ['other rules broken', String(totals.otherViolations)],
-    ['reactions', String(reactions.length)],
-    ['reaction, median', seconds(at(0.5))],
-    ['reaction, 99 %', seconds(at(0.99))],
-    ['reaction, worst', seconds(reactions.at(-1))],
+    ['reactions', String(reactions)],
+    ['reaction, median', reactionAt(totals, 0.5)],
+    ['reaction, 99 %', reactionAt(totals, 0.99)],
+    ['reaction, worst', reactionAt(totals, 1)],
     ['never occurred', never.length === 0 ? 'nothing that should have' : never.join(', ')],
   ];
   const width = Math.max(...rows.map(([name]) => name.length));

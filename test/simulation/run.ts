@@ -1,8 +1,10 @@
-// `npm run simulate`: worlds by the thousand, on two processes. --seeds N [--from S], or --seed S for one with its whole
-// log; --minutes M ends after that time whatever is left; --nightly runs long worlds until a machine-century is through or
-// three hours are; --results FILE keeps the sum. Exit 1 when a rule was broken, or when something never came up that should have.
+// `npm run simulate`: worlds by the thousand, on as many processes as there are cores (--workers N). --seeds N [--from S],
+// or --seed S for one with its whole log; --minutes M ends after that time whatever is left; --nightly runs long worlds
+// until a machine-century is through or three hours are; --results FILE keeps the sum, and --add-to FILE goes on after the
+// worlds whose sum FILE holds. Exit 1 when a rule was broken, or when something never came up that should have.
 import { fork } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import {
@@ -20,7 +22,6 @@ import { type MixName, storyOf } from './story.ts';
 import { runWorld } from './world.ts';
 
 const MACHINE_YEAR_HOURS = 8_760;
-const WORKERS = 2;
 /** Most of what a step makes is garbage at the next: with room for many steps little of it is ever looked at. */
 const YOUNG_MIB = 64;
 /** A failing world is run anew for so long, to find a shorter one. */
@@ -45,22 +46,64 @@ function work(): void {
   });
 }
 
+/** A run, or one of the runs that a sum is of. */
+interface Part {
+  readonly on: string;
+  readonly fromSeed: number;
+  readonly worlds: number;
+  readonly nodeHours: number;
+  readonly workers: number;
+  readonly wallSeconds: number;
+  readonly cpuSeconds: number;
+}
+
+/** What a file of results holds. */
+interface Results {
+  readonly mix: MixName;
+  readonly parts: readonly Part[];
+  /** The sum in words. */
+  readonly table: Readonly<Record<string, string>>;
+  readonly totals: Totals;
+}
+
+/** The results in `file`, of worlds of `mix`; null where there is no such file yet. */
+function readResults(file: string, mix: MixName): Results | null {
+  if (!existsSync(file)) return null;
+  const results = JSON.parse(readFileSync(file, 'utf8')) as Results;
+  if (results.mix !== mix)
+    throw new Error(`--add-to ${file}: it holds worlds of the mix "${results.mix}", not "${mix}"`);
+  return results;
+}
+
+function keepResults(file: string, { mix, parts, totals }: Omit<Results, 'table'>): void {
+  // The kinds of worlds, each in a line under the CPU time, are told apart in the totals.
+  const lines = describeTotals(totals, wallSecondsOf(parts)).filter((line) => !line.startsWith(' '));
+  const table = Object.fromEntries(lines.map((line) => line.split(/ {2,}/) as [string, string]));
+  writeFileSync(file, `${JSON.stringify({ mix, parts, table, totals } satisfies Results, null, 2)}\n`);
+}
+
+const wallSecondsOf = (parts: readonly Part[]): number => parts.reduce((sum, { wallSeconds }) => sum + wallSeconds, 0);
+
+/** Runs worlds and adds them to `sum`. */
 async function runMany(options: {
+  readonly sum: Totals;
+  readonly workers: number;
   readonly from: number;
   readonly count: number;
   readonly untilHours: number;
   readonly minutes: number;
   readonly mix: MixName;
-}): Promise<{ readonly totals: Totals; readonly wallSeconds: number }> {
+}): Promise<Part> {
   const startedAt = performance.now();
   const passedS = (): number => (performance.now() - startedAt) / 1000;
-  const sum = noTotals();
+  const { sum } = options;
+  const before = { ...sum };
   let next = options.from;
   let toldAtS = 0;
   const end = options.from + options.count;
   const isOver = (): boolean => next >= end || passedS() > options.minutes * 60 || sum.nodeHours >= options.untilHours;
   await Promise.all(
-    Array.from({ length: WORKERS }, () => {
+    Array.from({ length: options.workers }, () => {
       const execArgv = [...process.execArgv, `--max-semi-space-size=${YOUNG_MIB}`];
       const worker = fork(fileURLToPath(import.meta.url), ['--worker'], { execArgv });
       return new Promise<void>((resolve, reject) => {
@@ -90,7 +133,15 @@ async function runMany(options: {
       });
     }),
   );
-  return { totals: sum, wallSeconds: passedS() };
+  return {
+    on: new Date().toISOString().slice(0, 10),
+    fromSeed: options.from,
+    worlds: sum.worlds - before.worlds,
+    nodeHours: sum.nodeHours - before.nodeHours,
+    workers: options.workers,
+    wallSeconds: passedS(),
+    cpuSeconds: sum.cpuSeconds - before.cpuSeconds,
+  };
 }
 
 async function runOne(seed: number, mix: MixName, isQuiet: boolean): Promise<number> {
@@ -119,6 +170,8 @@ async function main(): Promise<number> {
       minutes: { type: 'string' },
       nightly: { type: 'boolean', default: false },
       results: { type: 'string' },
+      'add-to': { type: 'string' },
+      workers: { type: 'string', default: String(availableParallelism()) },
     },
   });
   if (values.worker) {
@@ -128,26 +181,26 @@ async function main(): Promise<number> {
   const { nightly } = values;
   const mix = nightly ? 'long' : 'many';
   if (values.seed !== undefined) return runOne(Number(values.seed), mix, values.quiet);
-  const { totals, wallSeconds } = await runMany({
-    from: Number(values.from),
+  const addTo = values['add-to'];
+  const earlier = addTo === undefined ? null : readResults(addTo, mix);
+  const totals = earlier?.totals ?? noTotals();
+  const failedBefore = totals.failedSeeds.length;
+  const [last] = earlier?.parts.slice(-1) ?? [];
+  const part = await runMany({
+    sum: totals,
+    workers: Number(values.workers),
+    from: last ? last.fromSeed + last.worlds : Number(values.from),
     count: nightly ? Number.POSITIVE_INFINITY : Number(values.seeds),
     untilHours: nightly ? 100 * MACHINE_YEAR_HOURS : Number.POSITIVE_INFINITY,
     mix,
     minutes: values.minutes === undefined ? (nightly ? 175 : Number.POSITIVE_INFINITY) : Number(values.minutes),
   });
+  const parts = [...(earlier?.parts ?? []), part];
   console.log(describeCounts(totals).join('\n'));
-  console.log(describeTotals(totals, wallSeconds).join('\n'));
-  if (values.results) {
-    const { reactionsMs, ...rest } = totals;
-    // The kinds of worlds, each in a line under the CPU time, are told apart below.
-    const lines = describeTotals(totals, wallSeconds).filter((line) => !line.startsWith(' '));
-    const table = Object.fromEntries(lines.map((line) => line.split(/ {2,}/) as [string, string]));
-    writeFileSync(
-      values.results,
-      `${JSON.stringify({ on: new Date().toISOString().slice(0, 10), mix, fromSeed: Number(values.from), table, ...rest }, null, 2)}\n`,
-    );
-  }
-  const [first] = totals.failedSeeds;
+  console.log(describeTotals(totals, wallSecondsOf(parts)).join('\n'));
+  const file = addTo ?? values.results;
+  if (file !== undefined) keepResults(file, { mix, parts, totals });
+  const [first] = totals.failedSeeds.slice(failedBefore);
   if (first) await runOne(first.seed, mix, true);
   const isWanting = totals.worlds >= ENOUGH_WORLDS && neverOccurred(totals).length > 0;
   return first || isWanting ? 1 : 0;
