@@ -139,6 +139,8 @@ export class ProcessClock implements Clock {
   /** Nothing of the process runs before. */
   #blockedUntilMs = 0;
   #isOver = false;
+  /** The last time that its event loop stood still, while its clock went on. */
+  #stalledMs: readonly [number, number] = [0, 0];
   /** When wall and monotonic time last moved apart, on the timeline. */
   jumpedAtMs = Number.NEGATIVE_INFINITY;
 
@@ -181,6 +183,19 @@ export class ProcessClock implements Clock {
 
   /** The event loop does nothing for `ms`; time passes. */
   stall(ms: number): void {
+    const { nowMs } = this.#timeline;
+    this.#stalledMs = [nowMs, nowMs + ms];
+    this.#block(ms);
+  }
+
+  /** How much of the time since `sinceMs` on the timeline it could do something in; a sleep of the machine counts. */
+  ableForMs(sinceMs: number): number {
+    const { nowMs } = this.#timeline;
+    const [fromMs, untilMs] = this.#stalledMs;
+    return nowMs - sinceMs - Math.max(0, Math.min(untilMs, nowMs) - Math.max(fromMs, sinceMs));
+  }
+
+  #block(ms: number): void {
     this.#blockedUntilMs = Math.max(this.#blockedUntilMs, this.#timeline.nowMs + ms);
   }
 
@@ -191,7 +206,7 @@ export class ProcessClock implements Clock {
     this.#suspendedMs += untilMs - Math.max(this.#asleepUntilMs, nowMs);
     this.#asleepUntilMs = untilMs;
     this.jumpedAtMs = untilMs;
-    this.stall(untilMs - nowMs);
+    this.#block(untilMs - nowMs);
   }
 
   jumpWall(ms: number): void {

@@ -78,7 +78,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
   const workloads = story.workloads.map((plan, index) => {
     const machine = machines[plan.node] as Machine;
     const onGranted = (life: Life, { machine: { name } }: Workload): void =>
-      house.granted(life, name, isWellRead(life, machine, timeline.nowMs) || isForgotten(life, machine));
+      house.granted(life, name, isWellRead(life, machine) || isForgotten(life, machine));
     return new Workload({ timeline, chronicle, chance, cluster, processes, lives, onGranted }, plan, machine, index);
   });
   const promises = new Promises({
@@ -107,7 +107,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
         return;
       }
       const meant = machines.filter(({ name }) => scope === null || scope.includes(name));
-      const hot = meant.find((machine) => !isWellRead(life, machine, timeline.nowMs) && !isForgotten(life, machine));
+      const hot = meant.find((machine) => !isWellRead(life, machine) && !isForgotten(life, machine));
       if (hot) chronicle.violate('a reset is judged', `trip ${tripId} was reset while ${hot.name} was warm or unseen`);
     },
     touches: () => house.touches,
@@ -237,8 +237,8 @@ function knownCards({ running }: Life, { name }: Machine): number {
   return running?.supervisor.state.nodes.get(name)?.watch.gpus.known.size ?? 0;
 }
 
-/** A whole, true and cool word of the machine reached this process within the last seconds. */
-function isWellRead(life: Life, machine: Machine, nowMs: number): boolean {
+/** A whole, true and cool word of the machine reached this process within the last seconds in which it could act on one. */
+function isWellRead(life: Life, machine: Machine): boolean {
   return [true, false].every((isCard) =>
     machine.exporters.some((exporter) => {
       const isCarrier = exporter.kind === 'merged' || (exporter.kind === 'node') !== isCard;
@@ -248,7 +248,7 @@ function isWellRead(life: Life, machine: Machine, nowMs: number): boolean {
         last !== undefined &&
         last.told.warningShare < 1 &&
         last.told.warningShare > 0 &&
-        nowMs - last.atMs < 12_000
+        life.clock.ableForMs(last.atMs) < 12_000
       );
     }),
   );
