@@ -1,6 +1,6 @@
 // Which cards a node has: by UUID, over restarts, until an operator forgets one.
 import t from 'tap';
-import { identifyGpus, type KnownGpu } from '../../src/domain/known-gpus.ts';
+import { gpuNamed, identifyGpus, type KnownGpu } from '../../src/domain/known-gpus.ts';
 import { EMPTY_REPORT, type GpuSighting, type RawReading } from '../../src/domain/reading.ts';
 import { coolGpu, coolNode, DomainWorld, GPU_A, GPU_B, NODE, worldSettings } from '../support/domain-world.ts';
 
@@ -182,4 +182,60 @@ t.test('identifyGpus() keeps the pods of a listed card by all sources, and none 
   const later = identifyGpus(known, [card], false);
   t.equal(later.listed.get('GPU-a')?.pods, undefined, 'a pod that has ended is not told any more');
   t.equal(later.known.get('GPU-a'), known.get('GPU-a'), 'and nothing durable has changed');
+});
+
+t.test('identifyGpus() joins what several sources say of one card, whoever speaks first', async (t) => {
+  const named = { ...byDriver, name: 'RTX 6000', unifiedMemory: true };
+  const onlyOnBus = { ...onBus, name: 'NVIDIA device 2204' };
+  for (const order of [
+    [named, onlyOnBus],
+    [onlyOnBus, named],
+  ]) {
+    const { listed, known } = identify(new Map(), ...order);
+    t.match(listed.get(GPU_A), { id: GPU_A, uuid: GPU_A, name: 'RTX 6000' }, 'the driver’s word before the bus’s');
+    t.match(known.get(GPU_A), { name: 'RTX 6000', unifiedMemory: true });
+  }
+  const withoutName = identify(new Map(), onBus);
+  t.notOk('name' in (withoutName.known.get(PCI) ?? {}), 'what nobody tells has no field');
+  const withoutSlot = identify(new Map(), { id: GPU_B, uuid: GPU_B, vendor: 'nvidia', required: true });
+  t.same(withoutSlot.known.get(GPU_B), { id: GPU_B, vendor: 'nvidia', unifiedMemory: false, simulated: false });
+  t.same([...withoutSlot.aliases], [[GPU_B, GPU_B]]);
+});
+
+t.test(
+  'identifyGpus() renames a card on the bus once its driver speaks, and keeps one that has its name',
+  async (t) => {
+    const kept = {
+      id: GPU_A,
+      pciAddress: PCI,
+      name: 'RTX',
+      vendor: 'nvidia',
+      unifiedMemory: false,
+      simulated: true,
+    } as const;
+    const bus = { id: PCI, pciAddress: PCI, vendor: 'nvidia', unifiedMemory: true, simulated: false } as const;
+    const both = identify(
+      new Map<string, KnownGpu>([
+        [PCI, bus],
+        [GPU_A, kept],
+      ]),
+    );
+    t.same([...both.known], [[GPU_A, kept]], 'two records of one card are one, and its own is kept');
+    const renamed = identify(new Map<string, KnownGpu>([[PCI, bus]]), byDriver);
+    t.match(renamed.known.get(GPU_A), { id: GPU_A, unifiedMemory: true }, 'what was known of it stays known');
+  },
+);
+
+t.test('identifyGpus() names at most 32 pods of a card', async (t) => {
+  const pods = (from: number): string[] => Array.from({ length: 20 }, (_, n) => `gpu/pod-${from + n}`);
+  const { listed } = identify(new Map(), { ...byDriver, pods: pods(0) }, { ...onBus, pods: pods(20) });
+  t.equal(listed.get(GPU_A)?.pods?.length, 32);
+});
+
+t.test('gpuNamed() finds a known card by any spelling of any name, and nothing else', async (t) => {
+  const gpus = identify(new Map(), byDriver);
+  for (const name of [GPU_A, GPU_A.toUpperCase().replace('GPU', 'gpu'), PCI, '00000000:0B:00.0'])
+    t.equal(gpuNamed(gpus, name)?.id, GPU_A, name);
+  t.equal(gpuNamed(gpus, GPU_B), null);
+  t.equal(gpuNamed(identify(new Map(), { ...onBus, required: false }), PCI), null, 'one that is only listed');
 });

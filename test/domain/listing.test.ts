@@ -128,6 +128,40 @@ t.test('settleListing() forgets the node that was set aside first when too many 
   t.match(world.told('gpu-forgotten'), [{ node: OTHER_NODE, by: 'monitor' }]);
 });
 
+t.test('takeListing() tells of a node that is listed again, and of no other', async (t) => {
+  const world = foundWorld();
+  list(world, [NODE, OTHER_NODE]);
+  t.same(world.told('node-listed'), [], 'it was there all the time');
+  unlist(world);
+  world.run(90);
+  list(world, [NODE, OTHER_NODE, 'new']);
+  t.match(world.told('node-listed'), [{ node: OTHER_NODE, message: /listed again/ }]);
+  t.equal(world.told('node-listed').length, 1);
+  t.notOk(world.state.nodesAside.has(OTHER_NODE));
+});
+
+t.test('settleListing() waits for 60 s off the lists, and not less', async (t) => {
+  const world = foundWorld();
+  unlist(world);
+  world.pass(UNLISTED_FOR_MS - 1);
+  world.tick();
+  t.ok(world.state.nodes.has(OTHER_NODE));
+  world.pass(1);
+  world.tick();
+  t.ok(world.state.nodesAside.has(OTHER_NODE));
+});
+
+t.test('takeListing() keeps a source that is off the list while what it said last is not stale', async (t) => {
+  const world = DomainWorld.running();
+  const names = (): string[] => [...(world.state.nodes.get(NODE)?.watch.sources.keys() ?? [])];
+  world.pass(30_000);
+  list(world, [NODE], 'another');
+  t.same(names(), ['fake'], '30 s old');
+  world.pass(1);
+  list(world, [NODE], 'another');
+  t.same(names(), []);
+});
+
 t.test('forget() takes a node that is set aside', async (t) => {
   const world = foundWorld();
   unlist(world);
@@ -172,6 +206,22 @@ t.test('unmonitoredFindings() refuses starts while a workload runs on a node tha
   world.run(10);
   t.match(world.preflight().result, { safe: false, findings: [{ code: 'node-unmonitored', node: 'elsewhere' }] });
   t.equal(world.preflight({ nodes: [NODE] }).result.safe, true);
+});
+
+t.test('unmonitoredFindings() names each node that nothing watches once, in order, and why', async (t) => {
+  const world = foundWorld();
+  unlist(world);
+  world.run(90);
+  const unmonitored = (nodes: readonly string[] | null): string[] =>
+    world
+      .preflight({ nodes })
+      .result.findings.filter(({ code }) => code === 'node-unmonitored')
+      .map(({ message }) => message);
+  t.match(unmonitored([OTHER_NODE, NODE]), [/^other is listed no longer/]);
+  const runs = (node: string): LiveWorkload => ({ ...pod, node });
+  world.inventory([runs('zeta'), runs('alpha'), runs('zeta')], true);
+  t.match(unmonitored(null), [/^alpha is not configured and not found/, /^zeta is not configured and not found/]);
+  t.same(unmonitored([NODE]), [], 'what runs elsewhere holds no start up here');
 });
 
 t.test('unmonitoredFindings() refuses starts on all nodes while a list of nodes has not been read once', async (t) => {
