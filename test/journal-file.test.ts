@@ -241,6 +241,44 @@ t.test('append() has the file replaced by a snapshot of the live keys once it is
   t.equal(state['lease/2'], '11'.padEnd(100_000, '.'));
 });
 
+t.test('append() lets the file grow to four times its snapshot', async (t) => {
+  const folder = await tempDir(t);
+  const { files, count } = hangingDisk();
+  const { journal } = await expectKind(open(folder, { files }), 'first-start');
+  const before = count['rename'] ?? 0;
+  const add = async (key: string, bytes: number, times = 1): Promise<void> => {
+    for (let n = 0; n < times; n++) await journal.append({ set: { [key]: `${n}`.padEnd(bytes, '.') }, why: key });
+  };
+  /** An append is answered before the compaction that it brings; the next one waits for that. */
+  const snapshots = async (): Promise<number> => {
+    await add('now', 1);
+    return (count['rename'] ?? 0) - before;
+  };
+  await add('large', 600_000, 2);
+  t.equal(await snapshots(), 1, 'above 1 MiB; 0.6 MB are left');
+  await add('small', 100_000, 17);
+  t.equal(await snapshots(), 1, `${journal.health().sizeBytes} bytes`);
+  await add('small', 100_000, 2);
+  t.equal(await snapshots(), 2, 'above 2.4 MB');
+  await journal.close();
+});
+
+t.test('append() tries a compaction that failed again after another MiB, not at each append', async (t) => {
+  const folder = await tempDir(t);
+  let isFull = false;
+  let tries = 0;
+  const files = faulty((operation) => {
+    if (!isFull || operation !== 'open') return;
+    tries += 1;
+    throw failure('ENOSPC');
+  });
+  const { journal } = await expectKind(open(folder, { files }), 'first-start');
+  isFull = true;
+  for (let n = 0; n < 25; n++) await journal.append({ set: { a: `${n}`.padEnd(100_000, '.') }, why: 'a' });
+  t.equal(tries, 2, 'at 1 MiB and at 2');
+  await journal.close();
+});
+
 t.test('append() goes on with the old file where compaction fails, and the next start catches up', async (t) => {
   const folder = await tempDir(t);
   let isFull = false;

@@ -1,5 +1,12 @@
 import t from 'tap';
-import { commissionVerdict, outdatedReasons, type StepVerdict } from '../../src/domain/commission.ts';
+import {
+  COMMISSION_NAME,
+  COMMISSION_STEPS,
+  commissionFault,
+  commissionVerdict,
+  outdatedReasons,
+  type StepVerdict,
+} from '../../src/domain/commission.ts';
 
 const verdictOf = (...verdicts: StepVerdict[]) => commissionVerdict(verdicts.map((verdict) => ({ verdict })));
 
@@ -24,4 +31,40 @@ t.test('outdatedReasons() names each thing that is no longer as it was, and noth
   ]);
   t.match(outdatedReasons({ ...then, simulated: true }, then), [/made on a simulated rig/]);
   t.match(outdatedReasons(then, { ...then, simulated: true }), [/made on real hardware/]);
+});
+
+t.test('commissionFault() wants each step once, and no failure that its step does not tell', async (t) => {
+  const whole = COMMISSION_STEPS.map((id) => ({ id, verdict: 'pass' as const, notes: [{ level: 'ok' }] }));
+  const [first, ...others] = whole;
+  if (!first) throw new Error('there are steps');
+  t.equal(commissionFault(whole), null);
+  t.match(commissionFault(others), `its step ${first.id} is there 0 times`);
+  t.match(commissionFault([...whole, first]), `its step ${first.id} is there 2 times`);
+  const noticed = { ...first, notes: [{ level: 'ok' }, { level: 'fail' }] };
+  t.match(commissionFault([noticed, ...others]), `its step ${first.id} noticed a failure: its verdict must be fail`);
+  t.equal(commissionFault([{ ...noticed, verdict: 'fail' }, ...others]), null);
+  t.equal(
+    commissionFault([{ ...first, verdict: 'fail' }, ...others]),
+    null,
+    'a step may fail by what it says nothing of',
+  );
+});
+
+t.test('COMMISSION_NAME is a name with a time, whole', async (t) => {
+  const name = 'commission-2026-01-31T120000Z';
+  t.match(name, COMMISSION_NAME);
+  for (const other of [
+    `x${name}`,
+    `${name}x`,
+    'commission-202-01-31T120000Z',
+    'commission-2026-1-31T120000Z',
+    'commission-2026-01-3T120000Z',
+    'commission-2026-01-31T12000Z',
+    'commission-abcd-01-31T120000Z',
+    'commission-2026-ab-31T120000Z',
+    'commission-2026-01-abT120000Z',
+    'commission-2026-01-31TabcdefZ',
+    '../commission-2026-01-31T120000Z',
+  ])
+    t.notMatch(other, COMMISSION_NAME);
 });

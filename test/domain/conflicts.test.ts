@@ -2,12 +2,11 @@
 import t from 'tap';
 import { limitConflicts } from '../../src/domain/conflicts.ts';
 import { EMPTY_REPORT, type HardwareLimits } from '../../src/domain/reading.ts';
-import { DomainWorld, GPU_A, NODE } from '../support/domain-world.ts';
+import { DomainWorld, GPU_A, GPU_B, NODE, worldSettings } from '../support/domain-world.ts';
 
-/** The conflicts of a cool node whose hardware says this of itself, as `code limit hardware`. */
-function conflictsOf(own: Omit<HardwareLimits, 'component'> & Partial<HardwareLimits>): string[] {
-  const world = DomainWorld.running();
-  const hardwareLimits = [{ component: 'gpu' as const, id: GPU_A, ...own }];
+/** A cool node whose hardware says this of itself. */
+function limited(hardwareLimits: readonly HardwareLimits[], settings = worldSettings()): DomainWorld {
+  const world = DomainWorld.running(settings);
   world.others = [
     (atMs) => ({
       ...EMPTY_REPORT,
@@ -22,6 +21,12 @@ function conflictsOf(own: Omit<HardwareLimits, 'component'> & Partial<HardwareLi
   world.pass(10_000);
   world.tick();
   if (!world.result.safe) throw new Error(`a conflict refuses nothing: ${world.result.reason}`);
+  return world;
+}
+
+/** The conflicts of a cool node of which one part says this of itself, as `code limit hardware`. */
+function conflictsOf(own: Omit<HardwareLimits, 'component'> & Partial<HardwareLimits>): string[] {
+  const world = limited([{ component: 'gpu', id: GPU_A, ...own }]);
   return limitConflicts(world.state).map(({ code, limit, hardware }) => `${code} ${limit} ${hardware}`);
 }
 
@@ -43,4 +48,35 @@ t.test('limitConflicts() names a card that regulates itself to its warning or ab
 t.test('limitConflicts() names a CPU that calls our hard stop critical, or less', async (t) => {
   t.same(conflictsOf({ component: 'cpu', criticalC: 95.1 }), []);
   t.same(conflictsOf({ component: 'cpu', criticalC: 95 }), ['cpu-critical-at-hard-stop 95 95']);
+});
+
+t.test(
+  'limitConflicts() tells each conflict of a card once, under its one name, with what would resolve it',
+  async (t) => {
+    const world = limited([
+      { component: 'gpu', id: GPU_A, enforcedPowerW: 320 },
+      { component: 'gpu', id: GPU_A, enforcedPowerW: 320, slowdownC: 83 },
+      { component: 'gpu', id: GPU_B, enforcedPowerW: 320 },
+      { component: 'gpu', id: 'GPU-unknown', enforcedPowerW: 320 },
+      { component: 'cpu', id: 'coretemp-0', criticalC: 90 },
+      { component: 'cpu', criticalC: 91 },
+    ]);
+    t.match(limitConflicts(world.state), [
+      { code: 'gpu-power-limit-at-hard-stop', id: GPU_A, remedy: /warning: 327, hardStop: 352.*-pl 237/ },
+      { code: 'gpu-slowdown-below-hard-stop', id: GPU_A, hardware: 83, remedy: null },
+      { code: 'gpu-power-limit-at-hard-stop', id: GPU_B },
+      { code: 'cpu-critical-at-hard-stop', id: 'coretemp-0', hardware: 90, remedy: /87/ },
+      { code: 'cpu-critical-at-hard-stop', hardware: 91, remedy: /88/ },
+    ]);
+    t.equal(limitConflicts(world.state).length, 5);
+    t.notOk('id' in (limitConflicts(world.state).at(-1) ?? {}), 'a CPU that is not told apart has no name');
+    t.same(limitConflicts(world.state, ['another']), []);
+    t.equal(limitConflicts(world.state, [NODE]).length, 5);
+  },
+);
+
+t.test('limitConflicts() says nothing of a card that is left out', async (t) => {
+  const settings = worldSettings({}, { gpus: new Map([[GPU_A, { waive: [], ignore: true }]]) });
+  const world = limited([{ component: 'gpu', id: GPU_A, enforcedPowerW: 320 }], settings);
+  t.same(limitConflicts(world.state), []);
 });

@@ -121,6 +121,66 @@ t.test('decide() does not forget what the configuration names, nor a node that i
   t.match(forget(world, 'GPU-9'), { kind: 'gpu-unknown' });
 });
 
+t.test(
+  'decide() keeps a card that is there or named by its slot, and a node that is configured or our own',
+  async (t) => {
+    const slotOf = (card: string, settings = worldSettings()): DomainWorld => {
+      const gpus = four();
+      Object.assign(gpus[card] ?? {}, { pciAddress: PCI });
+      return DomainWorld.running(settings, { [NODE]: { ...coolNode(), gpus } });
+    };
+    const gpus = new Map([[PCI, { waive: [], ignore: false }]]);
+    const named = slotOf('GPU-2', worldSettings({}, { gpus }));
+    delete named.node.gpus['GPU-2'];
+    named.run(10);
+    t.match(forget(named, 'GPU-2'), { kind: 'forget-refused', why: /named in the configuration/ }, 'by its slot');
+    delete named.node.gpus['GPU-1'];
+    named.run(10);
+    t.match(forget(named, 'GPU-1'), { kind: 'forgotten', gpus: ['GPU-1'] }, 'another card of the same node');
+    const there = slotOf('GPU-2');
+    t.match(forget(there, 'GPU-2'), { kind: 'forget-refused', why: /gpus\."0000:0b:00\.0"\.ignore/ });
+    t.match(
+      forget(there, 'GPU-1'),
+      { kind: 'forget-refused', why: /gpus\."GPU-1"\.ignore/ },
+      'one without a slot by its id',
+    );
+
+    const silent = DomainWorld.running(worldSettings({ nodes: new Map() }));
+    silent.node.fails = true;
+    silent.run(60);
+    t.match(forget(silent, null), { kind: 'forget-refused' }, 'the service’s own machine');
+    const elsewhere = DomainWorld.running(worldSettings({ localNode: 'elsewhere' }));
+    elsewhere.node.fails = true;
+    elsewhere.run(60);
+    t.match(forget(elsewhere, null), { kind: 'forget-refused' }, 'one that is configured');
+  },
+);
+
+t.test(
+  'decide() forgets a node once what was read of it is stale, and not while its last answer is good',
+  async (t) => {
+    const world = DomainWorld.running(worldSettings({ localNode: 'elsewhere', nodes: new Map() }));
+    world.pass(30_000);
+    t.match(forget(world, null), { kind: 'forget-refused', why: /still read/ });
+    world.pass(1);
+    t.match(forget(world, null), { kind: 'forgotten' });
+  },
+);
+
+t.test('decide() forgets a card with its readings, and keeps those of the others', async (t) => {
+  const world = DomainWorld.running(worldSettings(), { [NODE]: { ...coolNode(), gpus: four() } });
+  Object.assign(world.gpu('GPU-1'), { powerW: 400 });
+  Object.assign(world.gpu('GPU-2'), { powerW: 400 });
+  world.fast();
+  delete world.node.gpus['GPU-2'];
+  world.fast();
+  t.match(forget(world, 'GPU-2'), { kind: 'forgotten' });
+  const node = world.state.nodes.get(NODE);
+  const tracked = [...(node?.watch.sources.values() ?? [])].flatMap(({ tracks }) => [...tracks.values()]);
+  t.same(new Set(tracked.map(({ raw }) => raw.id)), new Set(['coretemp-0', undefined, 'GPU-0', 'GPU-1', 'GPU-3']));
+  t.same([...(node?.looks.keys() ?? [])], ['gpu/GPU-1/power'], 'nor is it looked at again');
+});
+
 t.test('decide() forgets a discovered node that is gone, with its cards and its records', async (t) => {
   const nodes = { [NODE]: coolNode(), found: { ...coolNode(), gpus: { 'GPU-c': coolGpu() } } };
   const world = DomainWorld.running(worldSettings(), nodes);
