@@ -34,6 +34,16 @@ t.test('createPowerSeries() says that the DCMI collector failed where there is n
     { value: null, cause: 'unreadable', rank: 2, origin: 'ipmi_exporter: ipmi_up{collector="dcmi"} is 0' },
   ]);
   t.same(totals(read(ipmi({ dcmiUp: 1, dcmiW: null }))), [], 'a BMC without a power measurement');
+  const other = 'ipmi_up{collector="ipmi"} 0\nipmi_up{collector="dcmi"} 1\n';
+  t.same(totals(read(other)), [], "another collector's failure is not its own");
+});
+
+t.test('createPowerSeries() says that the collector of the supplies failed only where they are gone', async (t) => {
+  const failed = 'ipmi_up{collector="ipmi"} 0\n';
+  const series = engine();
+  t.same(ranked(read(failed + ipmiSensor(40, 'PS1 Input Power', 210), series)), [[5, 210]], 'what is told counts');
+  t.match(totals(read(failed, series)), [{ value: null, cause: 'unreadable', origin: /ipmi_up.* is 0/ }]);
+  t.same(totals(read(failed)), [], 'nobody knows of any supplies');
 });
 
 t.test("createPowerSeries() adds power supplies' inputs of ipmi_exporter, and no other sensor in W", async (t) => {
@@ -51,6 +61,7 @@ t.test("createPowerSeries() adds power supplies' inputs of ipmi_exporter, and no
   for (const name of ['PSU1 Output', 'Pwr Consumption', 'System Power', 'PS1 POUT', 'GPU1 Power', 'PSU Inlet Temp']) {
     t.same(ranked(read(ipmiSensor(1, name, 100))), [], name);
   }
+  t.same(ranked(read('ipmi_power_watts{id="1"} 100\n')), [], 'a sensor without a name');
 });
 
 t.test('createPowerSeries() makes the sum of supplies missing when one has no number', async (t) => {
@@ -59,6 +70,24 @@ t.test('createPowerSeries() makes the sum of supplies missing when one has no nu
     t.match(totals(answer), [{ value: null, cause: 'invalid', rank: 5, origin: /PS1 Input Power/ }], bad);
   }
   t.match(totals(read('ipmi_power_watts{id="40",name="PS1 In\n')), [{ value: null, cause: 'invalid' }]);
+  t.match(totals(read('ipmi_power_watts{id\n')), [{ value: null, cause: 'invalid' }], 'it may be any sensor');
+  t.same(totals(read(ipmiSensor(43, 'CPU Power', 'x'))), [], 'it is certainly no supply');
+});
+
+t.test('createPowerSeries() adds up to 64 supplies, and makes the sum of more missing', async (t) => {
+  const supplies = (count: number): string =>
+    Array.from({ length: count }, (_, id) => idracSupply(String(id), 10)).join('');
+  t.same(ranked(read(supplies(64))), [[5, 640]]);
+  t.match(totals(read(supplies(65))), [{ value: null, cause: 'invalid', origin: /65 of them/ }]);
+});
+
+t.test('createPowerSeries() takes a supply of more than 1500 W, which a CPU package never draws', async (t) => {
+  t.same(ranked(read(idracSupply('0', 2400))), [[5, 2400]]);
+  const socket = (milliwatts: number): unknown =>
+    read(`amd_socket_power{socket_power="0"} ${milliwatts}\n`).readings[0];
+  t.match(socket(1_500_000), { value: 1500 });
+  t.match(socket(1_500_001), { value: null, cause: 'invalid' });
+  t.match(socket(0), { value: null, cause: 'invalid' }, 'nor is it ever in standby');
 });
 
 t.test('createPowerSeries() makes the sum missing when a supply is gone that was there', async (t) => {
@@ -72,10 +101,12 @@ t.test('createPowerSeries() makes the sum missing when a supply is gone that was
 });
 
 t.test('createPowerSeries() counts a supply once that two rows tell', async (t) => {
-  const twice = 'idrac_power_input_watts{psu="0",instance="a"} 80\nidrac_power_input_watts{psu="0",instance="b"} 90\n';
-  t.same(ranked(read(twice)), [[5, 90]]);
-  const bad = 'idrac_power_input_watts{psu="0",instance="a"} 80\nidrac_power_input_watts{psu="0",instance="b"} NaN\n';
-  t.equal(totals(read(bad))[0]?.value, null);
+  const twice = (a: number, b: number): string =>
+    `idrac_power_input_watts{psu="0",instance="a"} ${a}\nidrac_power_input_watts{psu="0",instance="b"} ${b}\n`;
+  t.same(ranked(read(twice(80, 90))), [[5, 90]]);
+  t.same(ranked(read(twice(90, 80))), [[5, 90]], 'the higher, in whatever order');
+  t.equal(totals(read(twice(80, Number.NaN)))[0]?.value, null);
+  t.equal(totals(read(twice(Number.NaN, 80)))[0]?.value, null);
 });
 
 t.test('createPowerSeries() passes supplies that all tell 0 W on for the domain to refuse', async (t) => {
@@ -94,6 +125,8 @@ t.test('createPowerSeries() takes the whole among the power controls of idrac_ex
   t.same(ranked(read(idracControl('PowerControl', 'Chassis', 300))), [[3, 300]]);
   t.same(ranked(read(idracControl('3', 'Total', 300))), [[3, 300]]);
   t.same(ranked(read(idracControl('2', 'Memory', 300))), []);
+  t.same(ranked(read('idrac_power_control_consumed_watts{id="1"} 300\n')), [], 'a second one that tells no name');
+  t.same(ranked(read('idrac_power_control_consumed_watts{name="Memory"} 300\n')), [], 'a part that tells no number');
 });
 
 t.test('createPowerSeries() reads redfish_exporter: the average of the chassis, and its supplies', async (t) => {
@@ -107,6 +140,9 @@ t.test('createPowerSeries() reads redfish_exporter: the average of the chassis, 
     [5, 238],
   ]);
   t.same(ranked(read('redfish_chassis_power_average_consumed_watts{chassis_id="1"} 221\n')), [[3, 221]]);
+  const told =
+    'redfish_chassis_power_average_consumed_watts{power_metric_id="1",power_metric="Power",name="Chassis"} 300\n';
+  t.same(ranked(read(told)), [[3, 300]], 'one of its names says so');
 });
 
 t.test("createPowerSeries() never mixes Kepler's supplies and power controls", async (t) => {
@@ -131,7 +167,29 @@ t.test("createPowerSeries() reads Kepler's package zone as the CPUs' power, call
     { component: 'cpu', id: 'package-1', quantity: 'power', value: 110 },
   ]);
   t.equal(readings.length, 2, 'zones overlap');
+  t.same(read(zone('package', 'intel-rapl:0', 125.2)).notes, [], 'which is no total');
   t.match(read(zone('package', 'intel-rapl:0', Number.NaN)).readings, [{ value: null, cause: 'invalid' }]);
+  t.match(read('kepler_node_cpu_watts{zone\n').readings, [{ value: null, cause: 'invalid' }], 'it may be any zone');
+});
+
+t.test(
+  "createPowerSeries() tells sockets apart by the number at a path's end, and by their place without one",
+  async (t) => {
+    const ids = (...paths: readonly string[]): unknown[] =>
+      read(paths.map((path) => `kepler_node_cpu_watts{zone="package",path="${path}"} 100\n`).join('')).readings.map(
+        ({ id }) => id,
+      );
+    t.same(ids('/sys/class/powercap/intel-rapl:12', 'intel-rapl:0'), ['package-12', 'package-0']);
+    t.same(ids('', 'aggregated', 'intel-rapl:0/of'), ['package-0', 'package-unknown-1', 'package-unknown-2']);
+  },
+);
+
+t.test('createPowerSeries() believes an exporter 64 totals and 64 packages, and tells of 30', async (t) => {
+  const rows = (of: (n: number) => string): string => Array.from({ length: 70 }, (_, n) => of(n)).join('');
+  const controls = read(rows((n) => keplerPlatform('PowerControl', `PC${n}`, 100)));
+  t.equal(controls.readings.length, 64);
+  t.equal(controls.notes.length, 30);
+  t.equal(read(rows((n) => `amd_socket_power{socket_power="${n}"} 100000\n`)).readings.length, 64);
 });
 
 t.test('createPowerSeries() reads the sockets of amd_smi_exporter in mW', async (t) => {
@@ -182,6 +240,29 @@ t.test('createPowerSeries() gives a sum the age of its oldest part', async (t) =
     ipmiSensor(id, `PS${id} Input Power`, `100 ${SOURCE_WALL_MS - agoMs}`);
   const [sum] = totals(read(stamped(1, 2_000) + stamped(2, 8_000)));
   t.match(sum, { value: 200, sampledAtMs: 2_000 });
+  const [mixed] = totals(read(stamped(1, 2_000) + ipmiSensor(2, 'PS2 Input Power', 100)));
+  t.match(mixed, { value: 200, sampledAtMs: 8_000 }, 'the stamp that there is');
+  const [bare] = totals(read(ipmiSensor(1, 'PS1 Input Power', 100)));
+  t.notOk(bare && 'sampledAtMs' in bare, 'as old as the scrape');
+});
+
+t.test('createPowerSeries() gives a total, a package and the outlets the age of their stamps', async (t) => {
+  const ageOf = (body: string, series = engine(), names: readonly string[] = []): number | undefined => {
+    const [reading] = read(body, series, names).readings;
+    return reading?.sampledAtMs === undefined ? undefined : 10_000 - reading.sampledAtMs;
+  };
+  const stamp = SOURCE_WALL_MS - 7_000;
+  t.equal(ageOf(`ipmi_dcmi_power_consumption_watts 500 ${stamp}\n`), 7_000);
+  t.equal(ageOf('ipmi_dcmi_power_consumption_watts 500\n'), undefined);
+  t.equal(ageOf(`amd_socket_power{socket_power="0"} 150000 ${stamp}\n`), 7_000);
+  t.equal(ageOf('amd_socket_power{socket_power="0"} 150000\n'), undefined);
+  const outlets = [4, 5].map((index) => ({
+    series: 'outletActivePower',
+    labels: { outletId: String(index) },
+    scale: 1,
+  }));
+  const both = outlet(4, `421 ${stamp}`) + outlet(5, 400);
+  t.equal(ageOf(both, engine(outlets), outletNames(outlets)), 7_000);
 });
 
 t.test('createPowerSeries() makes a rejected total missing', async (t) => {
@@ -189,6 +270,11 @@ t.test('createPowerSeries() makes a rejected total missing', async (t) => {
   t.match(totals(read('idrac_power_control_consumed_watts{id="0",name="System Power Control"} \n')), [
     { value: null, cause: 'invalid', rank: 3 },
   ]);
+  t.match(
+    totals(read('idrac_power_control_consumed_watts{id\n')),
+    [{ value: null, cause: 'invalid', rank: 3 }],
+    'it may be the whole',
+  );
 });
 
 t.test('createPowerSeries() explains what it does not read', async (t) => {
@@ -201,4 +287,23 @@ t.test('createPowerSeries() explains what it does not read', async (t) => {
   t.match(why('ipmi_power_watts{id="90",name="Pwr Consumption"}'), /unclear meaning/);
   t.match(why('idrac_power_control_consumed_watts{id="1",name="CPU Power"}'), /a part of the machine/);
   t.equal(why('ipmi_dcmi_power_consumption_watts'), undefined);
+  t.match(
+    ignored.find(({ what }) => what === 'idrac_power_supply_output_watts'),
+    { says: '74.5' },
+  );
 });
+
+t.test(
+  'createPowerSeries() explains of series that it reads only the rows that stand for something else',
+  async (t) => {
+    const explained = (body: string): readonly string[] =>
+      createPowerSeries({ ...OPTIONS, explains: true })
+        .read(scrapeOf(body, { all: true }))
+        .ignored.map(({ what }) => what);
+    t.same(explained('ipmi_power_watts{id="91"} 100\n'), ['ipmi_power_watts{id="91"}'], 'it tells no name');
+    t.same(explained(keplerPlatform('PowerSupply', 'PS1', 245) + keplerPlatform('PowerControl', 'PC1', 245)), []);
+    t.same(explained('node_load1 3\n'), [], "another's series");
+    const many = Array.from({ length: 120 }, (_, id) => ipmiSensor(id, 'GPU1 Power', 100)).join('');
+    t.equal(explained(many).length, 100);
+  },
+);
