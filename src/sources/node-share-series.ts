@@ -34,7 +34,7 @@ export class NodeCpuShare {
   #share: RawReading | undefined;
 
   read(node: NodeSamples): RawReading {
-    const isWindows = node.of(NODE.cpuTime).length === 0 && node.of(NODE.windowsCpuTime).length > 0;
+    const isWindows = !isTold(node, NODE.cpuTime) && isTold(node, NODE.windowsCpuTime);
     const name = isWindows ? NODE.windowsCpuTime : NODE.cpuTime;
     const samples = node.of(name);
     const rejected = node.rejectedOf(name)[0];
@@ -85,7 +85,7 @@ function timesOf(samples: readonly Sample[], label: string, modes: readonly stri
 export function nodeMemory(node: NodeSamples, zfsCacheIsAvailable: boolean): RawReading {
   const linux = [...node.of(NODE.memoryTotal), ...node.rejectedOf(NODE.memoryTotal)];
   const windows = [NODE.windowsMemoryAvailable, NODE.windowsMemoryTotal, NODE.windowsMemoryTotalOld];
-  if (linux.length === 0 && windows.some((name) => node.of(name).length > 0)) return windowsMemory(node, windows);
+  if (linux.length === 0 && windows.some((name) => isTold(node, name))) return windowsMemory(node, windows);
 
   const isToldAvailable = node.of(NODE.memoryAvailable).length > 0;
   const names = [NODE.memoryTotal, NODE.memoryAvailable, ...(isToldAvailable ? [] : LINUX_MEMORY)];
@@ -143,6 +143,11 @@ function zfsCacheAboveMinimum(node: NodeSamples): number {
   const [size, minimum] = [lowest(node, NODE.zfsCache), highest(node, NODE.zfsCacheMinimum)];
   const above = size === undefined || minimum === undefined ? 0 : size - minimum;
   return above > 0 && Number.isFinite(above) ? above : 0;
+}
+
+/** Whether a series is there, be it in lines that cannot be read. */
+function isTold(node: NodeSamples, name: string): boolean {
+  return node.of(name).length > 0 || node.rejectedOf(name).length > 0;
 }
 
 function highest(node: NodeSamples, name: string): number | undefined {

@@ -79,12 +79,38 @@ t.test('createNodeSeries() has no share where a counter cannot be read', async (
   look(series, good, 0);
   const bad = `${cpuTimes({ 0: { idle: 105, user: 15 } })}node_cpu_seconds_total{cpu="1",mode="user"} busy\n`;
   t.match(look(series, bad, 5000), { value: null, cause: 'invalid', origin: /busy/ });
+  const alone = 'node_cpu_seconds_total{cpu="1",mode="user"} busy\n';
+  t.match(look(series, alone, 5500), { value: null, cause: 'invalid', origin: /busy/ }, 'the only line');
   const nan = `${cpuTimes({ 0: { idle: 105 } })}node_cpu_seconds_total{cpu="0",mode="user"} NaN\n`;
   t.match(look(series, nan, 6000), { value: null, cause: 'invalid' });
+  const strange = cpuTimes({ 0: { working: 105 } });
+  t.match(look(series, strange, 7000), { value: null, cause: 'invalid' }, 'no mode that anybody knows');
   t.match(look(series, cpuTimes({ 0: { idle: 105, user: 15 } }), 10_000), { value: 0.5 }, 'counted from the good one');
   t.match(look(series, 'node_time_seconds 1\n', 12_000), { cause: 'no-sensor' });
   const failed = 'node_scrape_collector_success{collector="cpu"} 0\n';
   t.match(look(series, failed, 14_000), { cause: 'unreadable', origin: /collector cpu failed/ });
+});
+
+t.test('createNodeSeries() counts a CPU by its label, and its time by the modes that add up', async (t) => {
+  const series = createNodeSeries(OPTIONS);
+  const body = (idle: number, user: number): string => `${cpuTimes({ 0: { idle, user } })}
+node_cpu_seconds_total{mode="idle"} ${idle * 9}
+node_cpu_seconds_total{cpu="0",mode="guest"} NaN
+`;
+  look(series, body(100, 10), 0);
+  t.match(look(series, body(105, 15), 10_000), { value: 0.5, origin: /1 of 1 CPUs/ });
+});
+
+t.test('createNodeSeries() believes an exporter 8192 CPUs, and has no share of more', async (t) => {
+  const machine = (count: number, idle: number, user: number): string =>
+    cpuTimes(Object.fromEntries(Array.from({ length: count }, (_, cpu) => [cpu, { idle, user }])));
+  const share = (count: number): RawReading | undefined => {
+    const series = createNodeSeries(OPTIONS);
+    look(series, machine(count, 100, 10), 0);
+    return look(series, machine(count, 105, 15), 10_000);
+  };
+  t.match(share(8192), { value: 0.5 });
+  t.match(share(8193), { value: null, cause: 'invalid' });
 });
 
 t.test('createNodeSeries() waits for a newer sample where samples are stamped', async (t) => {
@@ -97,6 +123,21 @@ t.test('createNodeSeries() waits for a newer sample where samples are stamped', 
   at(stamped(0, wall - 5000), 0);
   t.match(at(stamped(15, wall + 10_000), 10_000), { value: 1, sampledAtMs: START_MS + 10_020 });
   t.match(at(stamped(15, wall + 10_000), 20_000), { value: 1, sampledAtMs: START_MS + 10_020 }, 'the same, and older');
+  const ahead = series.read(scrapeOf(stamped(15, wall + 10_000), START_MS + 30_000, wall + 25_000));
+  t.match(shareIn(ahead), { value: 1, sampledAtMs: START_MS + 10_020 }, "the same, though the server's clock was set");
+});
+
+t.test('createNodeSeries() begins anew at a sample that is older than the one before', async (t) => {
+  const series = createNodeSeries(OPTIONS);
+  const wall = Date.UTC(2026, 0, 1);
+  const at = (user: number, stampMs: number, atMs: number): RawReading | undefined => {
+    const body = cpuTimes({ 0: { idle: 100, user } }).replaceAll('\n', ` ${wall + stampMs}\n`);
+    return shareIn(series.read(scrapeOf(body, START_MS + atMs, wall + atMs)));
+  };
+  at(0, 0, 0);
+  t.match(at(10, 10_000, 10_000), { value: 1 });
+  t.match(at(4, 4_000, 12_000), { value: null, cause: 'not-yet-read' }, 'another server, which is behind');
+  t.match(at(16, 16_000, 16_000), { value: 1, origin: /over 12\.0 s/ }, 'counted from there');
 });
 
 t.test('createNodeSeries() takes what the kernel calls available for free memory', async (t) => {
@@ -111,6 +152,7 @@ t.test('createNodeSeries() takes what the kernel calls available for free memory
     Shmem: 8 * GIB,
   };
   t.match(memoryOf(memory(old)), { value: 0.5, origin: /no MemAvailable, estimated/ });
+  t.match(memoryOf(memory({ ...old, Buffers: 0, MemFree: 9 * GIB })), { value: 0.5 }, 'a machine without buffers');
   t.match(memoryOf(memory({ MemTotal: 64 * GIB, MemFree: 8 * GIB })), { value: null, cause: 'invalid' });
   t.match(memoryOf(memory({ MemAvailable: GIB })), { value: null, cause: 'no-sensor' });
   t.match(memoryOf(memory({ MemTotal: 0, MemAvailable: 0 })), { value: null, cause: 'invalid' });
@@ -129,6 +171,7 @@ t.test('createNodeSeries() has no memory share where a number of it cannot be re
   );
   t.match(memoryOf(memory({ MemTotal: 64 * GIB, ...fallback, Shmem: 'x' })), { cause: 'invalid' });
   t.match(memoryOf(memory({ ...linux, MemAvailable: 'NaN' })), { value: null, cause: 'invalid' });
+  t.match(memoryOf(memory({ ...linux, MemAvailable: -1 })), { value: null, cause: 'invalid', origin: /is -1/ });
   t.match(memoryOf(memory({ ...linux, Shmem: 'x' })), { value: 0.75 }, 'a number that is not needed');
   t.match(memoryOf(memory(linux) + memory({ MemAvailable: 8 * GIB })), { value: 0.875 }, 'the worse of duplicates');
 });
@@ -141,6 +184,10 @@ t.test('createNodeSeries() counts the ZFS cache as used unless told otherwise', 
     value: 0.875,
     origin: 'node_memory: MemAvailable',
   });
+  for (const size of [2 * GIB, '+Inf']) {
+    const odd = zfs.replace(/(node_zfs_arc_size) .*/, `$1 ${size}`);
+    t.match(memoryOf(odd, true), { value: 0.875, origin: /MemAvailable$/ }, `a cache of ${size} gives nothing back`);
+  }
 });
 
 t.test('createNodeSeries() takes CPU share and memory of windows_exporter', async (t) => {
@@ -163,4 +210,24 @@ windows_memory_physical_total_bytes ${32 * GIB}
   t.match(readingsOf(answer, 'memory', 'memory'), [{ value: 0.75, origin: 'windows_memory: MemAvailable' }]);
   const old = at(1, 1, 1).replace('windows_memory_physical_total', 'windows_cs_physical_memory');
   t.match(memoryOf(old), { value: 0.75 });
+  const linux = cpuTimes({ 0: { idle: 100, user: 10 } }) + memory({ MemTotal: 64 * GIB, MemAvailable: 32 * GIB });
+  const both = series.read(scrapeOf(linux + at(110, 12, 13), START_MS + 20_000));
+  t.match(shareIn(both), { origin: /^node_cpu_seconds_total/ }, "beside node_exporter's series these are not read");
+  t.match(readingsOf(both, 'memory', 'memory'), [{ value: 0.5 }]);
+});
+
+t.test('createNodeSeries() has no share of windows_exporter where a number of it cannot be read', async (t) => {
+  const bytes = (available: string, total: string): string =>
+    `windows_memory_available_bytes ${available}\nwindows_memory_physical_total_bytes ${total}\n`;
+  for (const [available, total] of [
+    ['-1', '100'],
+    ['NaN', '100'],
+    ['some', '100'],
+    ['some', 'all'],
+  ] as const) {
+    t.match(memoryOf(bytes(available, total)), { value: null, cause: 'invalid' }, `${available} of ${total}`);
+  }
+  t.match(memoryOf(`${bytes('40', '100')}windows_memory_available_bytes{volume="x"} 10 x\n`), { cause: 'invalid' });
+  const cpu = 'windows_cpu_time_total{core="0,0",mode="idle"} much\n';
+  t.match(look(createNodeSeries(OPTIONS), cpu, 0), { value: null, cause: 'invalid', origin: /much/ });
 });
