@@ -149,7 +149,8 @@ function idOf(chip: string): string {
 
 /** Before `node_drm_card_info` told the chip, only a single card could be joined. */
 function onlyDrmCard(node: NodeSamples): string | undefined {
-  const cards = new Set(node.of(NODE.cardMemorySize).map(({ labels }) => labels['card']));
+  const rows = [...node.of(NODE.cardMemorySize), ...node.rejectedOf(NODE.cardMemorySize)];
+  const cards = new Set(rows.map(({ labels }) => labels?.['card']));
   return cards.size === 1 ? [...cards][0] : undefined;
 }
 

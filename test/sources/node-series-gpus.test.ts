@@ -65,6 +65,27 @@ t.test('createNodeSeries() judges the hot spot only where a card has no edge', a
     { [`gpu/${ID}/temperature`]: 'unreadable' },
     'the label that is lost may be the edge',
   );
+  t.match(
+    gpusIn(read(`${AMD_CARD}node_hwmon_sensor_label{chip="x" label="mem"} 1\n`)),
+    { [`gpu/${ID}/temperature`]: 61 },
+    'where the edge is told it is judged',
+  );
+});
+
+t.test('createNodeSeries() does not read the parts of a card, and explains it', async (t) => {
+  const arc = hwmon(CARD, 'xe', {
+    temp2: { label: 'pkg', temp_celsius: 60 },
+    temp6: { label: 'pcie', temp_celsius: 99 },
+  });
+  const answer = createNodeSeries({ ...OPTIONS, explains: true }).read(scrapeOf(arc));
+  t.strictSame(
+    readingsOf(answer, 'gpu', 'temperature').map(({ value }) => value),
+    [60],
+  );
+  t.match(
+    answer.ignored.find(({ what }) => what.includes('temp6')),
+    { why: '"pcie" is a part of the card' },
+  );
 });
 
 t.test("createNodeSeries() lists a processor's graphics and requires nothing of it", async (t) => {
@@ -80,6 +101,8 @@ t.test("createNodeSeries() lists a processor's graphics and requires nothing of 
   t.match(read(unknown).gpus, [{ required: true }], 'what cannot be told apart is required');
   const mi300a = hwmon(CARD, 'amdgpu', { temp2: { label: 'junction', temp_celsius: 50 }, in1: { label: 'vddnb' } });
   t.match(read(mi300a).gpus, [{ required: true }], 'a hot spot is told by cards alone');
+  const arc = hwmon(CARD, 'i915', { in1: { label: 'vddnb' } });
+  t.match(read(arc).gpus, [{ required: true }], "that label is AMD's");
 });
 
 t.test('createNodeSeries() joins the drm collector by chip, and without that only a single card', async (t) => {
@@ -98,6 +121,36 @@ t.test('createNodeSeries() joins the drm collector by chip, and without that onl
   t.match(alone.gpus, [{ id: ID, required: true }], 'its hwmon chip may have failed');
   t.match(gpusIn(alone), { [`gpu/${ID}/temperature`]: 'no-sensor', [`gpu/${ID}/memory`]: 0.0625 });
   t.match(readingsOf(read(AMD_CARD), 'gpu', 'memory'), [{ cause: 'no-sensor', origin: /--collector.drm/ }]);
+  t.strictSame(memoryOf(read(two + drm('card0', GIB, 16 * GIB))), ['no-sensor', 'no-sensor'], 'whose of the two?');
+  const twoTold = read(AMD_CARD + drm('card0', GIB, 16 * GIB) + drm('card1', 9 * GIB, 16 * GIB));
+  t.match(readingsOf(twoTold, 'gpu', 'memory'), [{ cause: 'no-sensor', origin: /has no chip/ }], 'which of the two?');
+  const oneLost = read(AMD_CARD + drm('card0', GIB, 16 * GIB) + drm('card1', 9 * GIB, 'x'));
+  t.strictSame(memoryOf(oneLost), ['invalid'], 'nor where the line of one cannot be read');
+  const besideIntel = read(AMD_CARD + hwmon(second, 'i915', {}) + drm('card0', GIB, 16 * GIB));
+  t.strictSame(memoryOf(besideIntel), [0.0625, 'no-sensor'], "the collector tells AMD's cards only");
+});
+
+t.test(
+  'createNodeSeries() has no memory of a card where a line of the drm collector is lost or half is told',
+  async (t) => {
+    const memoryOf = (body: string): unknown => readingsOf(read(AMD_CARD + body), 'gpu', 'memory');
+    t.match(memoryOf('node_drm_memory_vram_size_bytes{card="card0 9\n'), [{ value: null, cause: 'invalid' }]);
+    t.match(memoryOf(`node_drm_memory_vram_size_bytes{card="card0"} ${16 * GIB}\n`), [
+      { value: null, cause: 'no-sensor', origin: /^no node_drm_memory_vram_used_bytes of card0/ },
+    ]);
+  },
+);
+
+t.test('createNodeSeries() makes one card of what hwmon and the drm collector tell of it', async (t) => {
+  const hwmonChip = `${CARD}_amdgpu`;
+  const answer = read(AMD_CARD.replaceAll(CARD, hwmonChip) + drm('card0', GIB, 16 * GIB, CARD));
+  t.match(answer.gpus, [{ id: ID }]);
+  t.match(gpusIn(answer), { [`gpu/${ID}/temperature`]: 61, [`gpu/${ID}/memory`]: 0.0625 });
+  t.equal(answer.notes.filter((note) => note.startsWith('GPUs of node_exporter')).length, 1);
+  const other = drm('card0', GIB, 16 * GIB, CARD).replace('vendor="amd"', 'vendor="intel"');
+  t.strictSame(read(other).gpus, [], 'amdgpu drives no card of another vendor');
+  const unreadable = read(`${drm('card0', GIB, 16 * GIB, CARD)}node_scrape_collector_success{collector="hwmon"} 0\n`);
+  t.match(gpusIn(unreadable), { [`gpu/${ID}/temperature`]: 'unreadable' }, 'its sensors are there');
 });
 
 t.test("createNodeSeries() takes bit patterns and lines that are none for no value of a card's", async (t) => {
@@ -146,9 +199,32 @@ t.test("createNodeSeries() meters Intel's cards by their counters of energy", as
   t.match(power(10, 20_000), { value: null, cause: 'not-yet-read' }, 'the counter fell');
 });
 
+t.test('createNodeSeries() has no power of a card while its counter of energy cannot be read', async (t) => {
+  const arc = (card: number | string | null, part: number): string =>
+    hwmon(CARD, 'xe', {
+      ...(card !== null && { energy1: { energy_joule_total: card } }),
+      energy2: { energy_joule_total: part },
+    });
+  const powerAfter = (first: string, second: string): unknown => {
+    const series = createNodeSeries(OPTIONS);
+    series.read(scrapeOf(first, 1_000_000));
+    return readingsOf(series.read(scrapeOf(second, 1_010_000)), 'gpu', 'power')[0];
+  };
+  t.match(powerAfter(arc(100, 50), arc(1600, 550)), { value: 150, origin: /^xe, over/ });
+  for (const bad of ['x', 'NaN']) {
+    t.match(powerAfter(arc(100, 50), arc(bad, 550)), { value: null, cause: 'invalid' }, 'its package is not the card');
+  }
+  t.match(powerAfter(arc(null, 50), arc(null, 550)), { value: 50, origin: /^xe package only, / }, 'a card without');
+});
+
 t.test('createNodeSeries() requires a card under nouveau, and one whose chip tells no address', async (t) => {
   const nouveau = hwmon('0000:00:01_0_0000:01:00_0', 'nouveau', { temp1: { temp_celsius: 55 } });
   t.match(read(nouveau).gpus, [{ id: '0000:01:00.0', vendor: 'nvidia', required: true }]);
+  t.match(gpusIn(read(nouveau)), { 'gpu/0000:01:00.0/power': 'not-supported' });
+  const root = read(hwmon('0000:0a:00_0', 'amdgpu', { temp1: { label: 'edge', temp_celsius: 55 } }));
+  t.match(root.gpus, [{ id: ID, pciAddress: ID }], 'behind no bridge');
+  t.match(gpusIn(root), { [`gpu/${ID}/power`]: 'no-sensor' }, 'amdgpu can tell it');
+  t.notMatch(root.notes.join(), /tells no PCI address/);
   const nowhere = read(hwmon('hwmon4', 'amdgpu', { temp1: { label: 'edge', temp_celsius: 55 } }));
   t.strictSame(nowhere.gpus, [{ id: 'hwmon4', name: 'AMD card (amdgpu)', vendor: 'amd', required: true }]);
   t.match(nowhere.notes.join(), /hwmon4 \(amdgpu\) tells no PCI address/);
@@ -161,4 +237,5 @@ t.test('createNodeSeries() believes an exporter 64 cards', async (t) => {
   const answer = read(body);
   t.equal(answer.gpus.length, 64);
   t.equal(answer.notes.filter((note) => note.includes('over 64 cards')).length, 1);
+  t.equal(answer.notes.length, 50);
 });
