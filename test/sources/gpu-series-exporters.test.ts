@@ -57,9 +57,31 @@ t.test('createGpuSeries() lists cards and gives no readings while nvidia_gpu_exp
   t.equal(numberOf(good, CARD_A, 'temperature'), 59);
 });
 
+t.test(
+  'createGpuSeries() goes by the word of success alone, and takes none that cannot be read for a failure',
+  async (t) => {
+    const after = (line: string): SeriesAnswer => read(`${nvidiaCard(CARD_A)}${line}\n`);
+    for (const word of ['0', 'NaN', 'x']) {
+      const failed = after(`nvidia_smi_last_collect_success ${word}`);
+      t.same(failed.readings, [], word);
+      t.match(failed.gpuSigns, [{ kind: 'nvidia-smi-failed', detail: /nvidia_smi_last_collect_success/ }], word);
+    }
+    const exited = after('nvidia_smi_command_exit_code 9');
+    t.equal(exited.gpuSigns.length, 1);
+    t.equal(numberOf(exited, CARD_A, 'temperature'), 59, 'the tool may fail for one card of many');
+    for (const line of ['nvidia_smi_command_exit_code x', `nvidia_smi_power_draw_watts{uuid="${CARD_A}"} x`]) {
+      const answer = after(line);
+      t.same(answer.gpuSigns, [], line);
+      t.equal(numberOf(answer, CARD_A, 'temperature'), 59);
+    }
+  },
+);
+
 t.test('createGpuSeries() takes the time of the last collection for a witness of the whole source', async (t) => {
   const name = 'nvidia_smi_last_collect_success_timestamp_seconds';
   t.same(read(`${name} 1767225600\n`).witnesses, [{ of: 'source', name, value: 1_767_225_600 }]);
+  t.same(read(`${name} 1767225600\n`).gpuSigns, [], 'which is no failure');
+  t.same(read(`${name} NaN\nnvidia_smi_last_collect_success 1\n`).witnesses, [], 'nothing else must ever move');
 });
 
 t.test('createGpuSeries() takes the worst of an AMD card, whose other partitions tell 0', async (t) => {
@@ -150,6 +172,10 @@ t.test("createGpuSeries() reads xpumd: the GPU's maximum, the card's power, memo
   t.equal(numberOf(answer, id, 'power'), 120, 'locations contain each other: never a sum');
   t.equal(numberOf(answer, id, 'memory'), 0.25);
   t.equal(numberOf(read(intel('hw_power_watts', 'hw_sensor_location="package"', 80)), id, 'power'), 80);
+  const hottest = (of: string, celsius: number): string =>
+    intel('hw_temperature_celsius', `hw_sensor_location="${of}",statistic="max"`, celsius);
+  t.equal(numberOf(read(hottest('package', 90)), id, 'temperature'), 90);
+  t.equal(numberOf(read(hottest('package', 90) + hottest('gpu', 66)), id, 'temperature'), 66);
   t.equal(
     numberOf(read(intel('hw_memory_utilization_ratio', 'hw_memory_location="device"', 0.68)), id, 'memory'),
     0.68,
@@ -163,3 +189,21 @@ t.test('createGpuSeries() reads the power of a card from Kepler only with its UU
   t.same(idsOf(answer), [CARD_A]);
   t.equal(numberOf(answer, CARD_A, 'power'), 65.5);
 });
+
+t.test(
+  "createGpuSeries() misses a temperature where a line of a card's exporter is lost, whatever else uses its names",
+  async (t) => {
+    for (const [body, line] of [
+      [amd('gpu_edge_temperature', { gpu_uuid: AMD_UUID }, 60), 'gpu_edge_temperature{gpu'],
+      [intel('hw_power_watts', 'hw_sensor_location="card"', 120), 'hw_temperature_celsius{hw'],
+    ] as const) {
+      const { readings } = read(`${body}${line}\n`);
+      t.match(
+        readings.filter(({ id }) => id === undefined),
+        [{ component: 'gpu', quantity: 'temperature', value: null, cause: 'invalid' }],
+        line,
+      );
+      t.same(read(`${line}\n`).readings, [], 'without a card of it nobody knows that it is one');
+    }
+  },
+);

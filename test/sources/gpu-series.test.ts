@@ -53,7 +53,8 @@ t.test(
       ],
       'a memory temperature of 0 is no sensor',
     );
-    t.match(answer.notes, ['dcgm-exporter tells of 1 GPUs']);
+    t.same(answer.notes, ['dcgm-exporter tells of 1 GPUs']);
+    t.same(read(dcgmCard(DCGM_A) + dcgmCard(DCGM_B)).notes, ['dcgm-exporter tells of 2 GPUs']);
   },
 );
 
@@ -93,6 +94,14 @@ t.test('createGpuSeries() makes one card of one UUID, whatever the other labels 
   t.same(idsOf(answer), [CARD_A]);
   t.equal(numberOf(answer, CARD_A, 'temperature'), 80, 'the worst of the duplicates');
   t.equal(numberOf(answer, CARD_A, 'power'), 251.9);
+});
+
+t.test('createGpuSeries() takes instant power and the requested limit only where nothing better is told', async (t) => {
+  const instant = dcgm('POWER_USAGE_INSTANT', DCGM_A, 299);
+  t.equal(numberOf(read(instant), CARD_A, 'power'), 299);
+  t.equal(numberOf(read(instant + dcgm('POWER_USAGE', DCGM_A, 250)), CARD_A, 'power'), 250);
+  const limits = read(dcgm('POWER_MGMT_LIMIT', DCGM_A, 300) + dcgm('ENFORCED_POWER_LIMIT', DCGM_A, 260)).hardwareLimits;
+  t.match(limits, [{ enforcedPowerW: 260 }]);
 });
 
 t.test('createGpuSeries() passes an identical row of a sharing pod on once', async (t) => {
@@ -223,6 +232,11 @@ t.test('createGpuSeries() makes missing what a rejected line would have told, an
   t.equal(numberOf(noComma, CARD_A, 'temperature'), null);
   const noValue = read(dcgm('GPU_TEMP', DCGM_A, ''));
   t.equal(numberOf(noValue, CARD_A, 'temperature'), null, 'an empty value is not 0');
+  const alone = read(`DCGM_FI_DEV_GPU_TEMP{UUID="${CARD_A}"} hot\n`);
+  t.same(idsOf(alone), [CARD_A], 'a card that nothing else names');
+  t.equal(numberOf(alone, CARD_A, 'temperature'), null);
+  const behind = read(`DCGM_FI_DEV_GPU_TEMP{gpu="0",device=nvidia0,UUID="${CARD_A}"} 71\n`);
+  t.same(idsOf(behind), [CARD_A], 'its UUID stands behind the fault');
 });
 
 t.test('createGpuSeries() takes no card out of half a UUID, and notes the line', async (t) => {
@@ -302,6 +316,23 @@ t.test('createGpuSeries() leaves out what one body names beyond 64 cards, with a
   const answer = read(body);
   t.equal(answer.gpus.length, 64);
   t.match(answer.notes[0], /more than 64 are named; 6 are left out/);
+  const faults = Array.from({ length: 60 }, (_, n) => `DCGM_FI_DEV_XID_ERRORS{UUID="${uuid(n)}"} 79\n`).join('');
+  t.equal(read(faults).notes.length, 30, 'nor more notes than 30');
+});
+
+t.test('createGpuSeries() forgets what cards gave when it remembers 512 such facts', async (t) => {
+  const uuid = (n: number): string => `GPU-aaaaaaaa-0000-4000-8000-${String(n).padStart(12, '0')}`;
+  const cards = (from: number, names: readonly string[]): string =>
+    Array.from({ length: 64 }, (_, n) =>
+      names.map((name) => `DCGM_FI_DEV_${name}{UUID="${uuid(from + n)}"} 50\n`).join(''),
+    ).join('');
+  const series = engine();
+  const instant = (): number | null | undefined =>
+    numberOf(read(`DCGM_FI_DEV_POWER_USAGE_INSTANT{UUID="${uuid(0)}"} 90\n`, series), uuid(0), 'power');
+  for (const from of [0, 64, 128, 192]) read(cards(from, ['GPU_TEMP', 'POWER_USAGE']), series);
+  t.equal(instant(), undefined, 'its average is lost');
+  read(cards(256, ['GPU_TEMP']), series);
+  t.equal(instant(), 90, 'nobody knows that it had one');
 });
 
 t.test('createGpuSeries() says nothing of a body without GPUs', async (t) => {
@@ -328,6 +359,13 @@ t.test('createGpuSeries() explains what it does not read', async (t) => {
   t.match(why('Kepler kepler_node_gpu_watts'), /no label tells which card/);
   t.equal(why('node_load1'), undefined, "node_exporter's are another's word");
   t.equal(why('DCGM_FI_DEV_GPU_TEMP'), undefined);
+  t.match(why('nvidia_smi_memory_reserved_bytes'), /reserved/);
+  t.match(
+    ignored.find(({ what }) => what === 'DCGM_FI_DEV_FB_RESERVED'),
+    { says: '476' },
+  );
+  const many = Array.from({ length: 120 }, (_, n) => `DCGM_FI_PROF_${n}{UUID="${CARD_A}"} 1\n`).join('');
+  t.equal(createGpuSeries({ ...OPTIONS, explains: true }).read(scrapeOf(many, { all: true })).ignored.length, 100);
 });
 
 t.test(
