@@ -43,6 +43,22 @@ t.test('read() joins what all series say of one body', async (t) => {
   t.match(witnesses, [{ name: 'node_time_seconds' }]);
 });
 
+t.test('read() joins what all series say beside readings: signs, slowdowns, limits, notes', async (t) => {
+  const card = (name: string, value: number): string => GPU.replace('GPU_TEMP', name).replace(' 61', ` ${value}`);
+  const answer = read(
+    `${NODE}${card('CLOCKS_EVENT_REASONS', 0x40)}${card('ENFORCED_POWER_LIMIT', 300)}${BMC}DCGM_FI_DEV_GPU_TEMP 61\n`,
+  );
+  t.match(answer.gpuSigns, [{ kind: 'driver-loaded' }]);
+  t.match(answer.throttledGpus, [{ reason: /^HW thermal slowdown/ }]);
+  t.match(answer.hardwareLimits, [{ enforcedPowerW: 300 }]);
+  t.match(answer.notes.join('\n'), /dcgm-exporter tells of 1 GPUs\nTotal power: 700 W/);
+  const unread = `${NODE}node_cpu_guest_seconds_total{cpu="0"} 1\nDCGM_FI_DEV_FB_RESERVED 1\nipmi_fan_speed_rpm 1\n`;
+  const reader = createSeriesReader({ ...OPTIONS, explains: true });
+  const all = new Set(['node_cpu_guest_seconds_total', 'DCGM_FI_DEV_FB_RESERVED', 'ipmi_fan_speed_rpm']);
+  const { ignored } = reader.read(scrapeOf(unread, new Set([...reader.wanted, ...all])));
+  t.same(new Set(ignored.map(({ what }) => what)), all);
+});
+
 t.test("read() takes what other exporters' series say for as old as the oldest text file of the body", async (t) => {
   const mtime = (file: string, ageSeconds: number): string =>
     `node_textfile_mtime_seconds{file="${file}"} ${WALL_MS / 1000 - ageSeconds}\n`;
@@ -55,6 +71,14 @@ t.test("read() takes what other exporters' series say for as old as the oldest t
     ['temperature', 90_000],
     ['total-power', 90_000],
   ]);
+  for (const [stampAge, age] of [
+    [5_000, 90_000],
+    [120_000, 120_000],
+  ] as const) {
+    const stamped = read(NODE + GPU.replace('\n', ` ${WALL_MS - stampAge}\n`) + mtime('old.prom', 90));
+    const sampledAtMs = stamped.readings.find(({ value }) => value === 61)?.sampledAtMs ?? 0;
+    t.equal(FINISHED_MS - sampledAtMs, age, `stamped ${stampAge} ms ago`);
+  }
 });
 
 t.test('read() keeps the age of a body without text files to its own stamps', async (t) => {
@@ -65,6 +89,7 @@ t.test('read() keeps the age of a body without text files to its own stamps', as
 t.test('wanted has the series of the configured outlets, which are then read', async (t) => {
   const outlets = [{ series: 'pduOutletWatts', labels: { outlet: '3' }, scale: 0.1 }];
   t.notOk(createSeriesReader(OPTIONS).wanted.has('pduOutletWatts'));
+  t.equal(createSeriesReader(OPTIONS).wanted, createSeriesReader(OPTIONS).wanted, 'one set where there are none');
   const { readings } = read('pduOutletWatts{outlet="3"} 4210\n', { ...OPTIONS, outlets });
   t.match(
     readings.filter(({ value }) => value !== null),
