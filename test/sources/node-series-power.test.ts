@@ -42,6 +42,9 @@ t.test(
     t.match(totalsIn(read(ACPI_METER.replace(' 612', ' lots'))), [{ value: null, cause: 'invalid', rank: 4 }]);
     t.match(totalsIn(read(ACPI_METER.replace(/.*average_watt.*\n/, ''))), [{ value: null, cause: 'unreadable' }]);
     t.strictSame(totalsIn(read(AMD_CARD)), [], "no part's power is the machine's");
+    const withoutInterval = read(ACPI_METER.replace(/.*average_interval.*\n/, ''));
+    t.match(totalsIn(withoutInterval), [{ value: 612, origin: /_acpi000d:00$/ }], 'over how long is not told');
+    t.match(withoutInterval.notes, [/^Total power: ACPI power meter .*: 612 W$/]);
   },
 );
 
@@ -63,6 +66,10 @@ t.test('createNodeSeries() adds the supplies, and misses one that is gone or can
   ]);
   const railsOnly = hwmon('usb_1', 'corsairpsu', { power2: { label: 'power +12v', power_watt: 700 } });
   t.match(totalsIn(read(railsOnly)), [{ value: null, cause: 'no-sensor', rank: 5 }]);
+  const silent = hwmon('usb_1', 'corsairpsu', { power1: { label: 'power total' } });
+  t.match(totalsIn(read(silent + pmbus)), [{ value: null, cause: 'unreadable', origin: /power total/ }]);
+  const noSupply = `${AMD_CARD}node_hwmon_power_watt{chip="u 1\n`;
+  t.strictSame(totalsIn(read(noSupply)), [], 'a lost line makes no supply where there never was one');
 });
 
 t.test('createNodeSeries() takes the power of packages and their memory from two scrapes of RAPL', async (t) => {
@@ -137,10 +144,29 @@ t.test('createNodeSeries() has no power of a zone whose line cannot be read', as
   t.match(cpuPower(series, lost, 20_000), { 'cpu/package-0/power': 100, 'cpu/unreadable-line/power': 'invalid' });
   const nan = rapl(3000, 300).replace(/(intel-rapl:0"\}) .*/, '$1 NaN');
   t.match(cpuPower(series, nan, 30_000), { 'cpu/package-0/power': 'invalid' });
+  const mirror = rapl(4000, 400).replace(/(intel-rapl-mmio:0"\}) .*/, '$1 x');
+  cpuPower(series, rapl(3000, 300), 35_000);
+  t.match(cpuPower(series, mirror, 45_000), { 'cpu/package-0/power': 100 }, 'what repeats a zone is not needed');
 });
 
 t.test('createNodeSeries() says that RAPL is not readable where its collector gives nothing', async (t) => {
   const answer = read('node_scrape_collector_success{collector="rapl"} 1\n');
   t.strictSame(readingsOf(answer, 'cpu', 'power'), []);
   t.match(answer.notes, [/CPU power: no node_rapl series/]);
+  const others = 'node_scrape_collector_success{collector="cpu"} 1\n';
+  t.strictSame(read(others).notes, [], 'its collector was not asked');
+  t.match(read(`${others}node_scrape_collector_success{collector="rapl"} 1\n`).notes, [/no node_rapl series/]);
+  t.strictSame(read(`${rapl(1000, 50)}node_scrape_collector_success{collector="rapl"} 1\n`).notes, []);
+});
+
+t.test('createNodeSeries() explains the zones of RAPL that it leaves out', async (t) => {
+  const { ignored } = createNodeSeries({ ...OPTIONS, explains: true }).read(scrapeOf(rapl(1000, 50)));
+  const zones = ignored.filter(({ what }) => what.includes('path='));
+  t.match(zones, [{ what: /^node_rapl_package_joules_total\{.*intel-rapl-mmio:0"/, why: /repeats one/ }]);
+  t.equal(zones.length, 1);
+});
+
+t.test('createNodeSeries() believes an exporter 256 zones of RAPL', async (t) => {
+  const body = Array.from({ length: 300 }, (_, n) => `node_rapl_package_joules_total{index="${n}"} 1\n`).join('');
+  t.equal(readingsOf(read(body), 'cpu', 'power').length, 256);
 });

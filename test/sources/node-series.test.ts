@@ -134,6 +134,8 @@ t.test('createNodeSeries() takes a critical temperature between 60 and 130 °C f
       expected,
     );
   }
+  const tctl = hwmon(K10TEMP, 'k10temp', { temp1: { label: 'Tctl', temp_celsius: 96, temp_crit_celsius: 110 } });
+  t.match(read(tctl, { tctlOffsetC: 27 }).hardwareLimits, [{ criticalC: 83 }], "on Tctl's own scale");
 });
 
 t.test('createNodeSeries() takes thermal zones of a CPU only where no chip of a CPU ever was', async (t) => {
@@ -208,6 +210,33 @@ t.test('createNodeSeries() believes an exporter 64 chips', async (t) => {
   const answer = read(body);
   t.equal(readingsOf(answer, 'cpu', 'temperature').length, 64);
   t.match(answer.notes[0], '70 chips, only 64 are read');
+  const zones = Array.from({ length: 70 }, (_, n) => `node_thermal_zone_temp{type="x86_pkg_temp",zone="${n}"} 50\n`);
+  t.equal(readingsOf(read(zones.join('')), 'cpu', 'temperature').length, 64, 'nor more zones');
+});
+
+t.test('createNodeSeries() remembers 256 ids and 1024 names of chips, and then forgets', async (t) => {
+  const series = createNodeSeries(OPTIONS);
+  const idsFrom = (first: number): readonly (string | undefined)[] => {
+    const body = Array.from({ length: 64 }, (_, n) => intelSocket(first + n, 50)).join('');
+    return readingsOf(series.read(scrapeOf(body)), 'cpu', 'temperature').map(({ id }) => id);
+  };
+  t.equal(idsFrom(0)[0], 'coretemp-0');
+  t.equal(idsFrom(64)[0], 'coretemp-64');
+  t.equal(idsFrom(128)[0], 'coretemp-128');
+  t.equal(idsFrom(192)[63], 'coretemp-255');
+  t.equal(idsFrom(256)[0], 'coretemp-0');
+
+  const others = (count: number): string =>
+    Array.from({ length: count }, (_, n) => `node_hwmon_chip_names{chip="c${n}",chip_name="fan"} 1\n`).join('');
+  for (const [count, expected] of [
+    [1023, { 'cpu/cpu_thermal-0/temperature': 71 }],
+    [1024, { 'cpu/temperature': 'gone' }],
+  ] as const) {
+    const named = createNodeSeries(OPTIONS);
+    const last = (name: string | null): string => hwmon('z', name, { temp1: { temp_celsius: 71 } });
+    named.read(scrapeOf(others(count) + last('cpu_thermal')));
+    t.strictSame(temperatures(named.read(scrapeOf(last(null)))), expected, `behind ${count} others`);
+  }
 });
 
 t.test('createNodeSeries() gives the sample its own time where the body stamps it', async (t) => {
@@ -234,6 +263,8 @@ t.test("createNodeSeries() says nothing of another exporter's body", async (t) =
     'memory/memory': 'no-sensor',
     'cpu/temperature': 'no-sensor',
   });
+  const merged = 'DCGM_FI_DEV_POWER_USAGE{gpu="0"\nnode_hwmon_temp_celsius{chip="a",sensor="temp1"} x\n';
+  t.ok('cpu/temperature' in readingsIn(read(merged)), 'a lost line of its own among those of others');
 });
 
 t.test('createNodeSeries() explains what it does not read, only when asked', async (t) => {
@@ -269,6 +300,12 @@ t.test("textfileAgeSeconds() is the oldest file's age by the exporter's own cloc
     1_010_000,
   );
   t.equal(textfileAgeSeconds(scrape), 610);
+  const odd = scrapeOf(
+    'node_textfile_mtime_seconds{file="a"} NaN\nnode_textfile_mtime_seconds{file="b"} 400\n',
+    0,
+    1_010_000,
+  );
+  t.equal(textfileAgeSeconds(odd), 610, 'a time that is none hides no other');
   t.equal(textfileAgeSeconds(scrapeOf('node_time_seconds 1\n')), null);
 });
 
