@@ -207,3 +207,7 @@ t.test(
     }
   },
 );
+
+t.test('createGpuSeries() judges a row of nvidia_gpu_exporter that tells no card', async (t) => {
+  t.match(read('nvidia_smi_temperature_gpu 97\n').readings, [{ component: 'gpu', quantity: 'temperature', value: 97 }]);
+});

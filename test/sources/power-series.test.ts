@@ -55,10 +55,25 @@ t.test("createPowerSeries() adds power supplies' inputs of ipmi_exporter, and no
       ipmiSensor(90, 'Pwr Consumption', 390),
   );
   t.same(ranked(answer), [[5, 210]], 'a redundant supply in standby rightly takes 0 W');
-  for (const name of ['PSU1 Input', 'PSU2 Power In', 'PS1 Pin', 'Power Supply 1 Input', 'PS_1 Input Power']) {
+  for (const name of [
+    'PSU1 Input',
+    'PSU12 Input',
+    'PSU2 Power In',
+    'PS1 Pin',
+    'Power Supply 1 Input',
+    'PS_1 Input Power',
+  ]) {
     t.same(ranked(read(ipmiSensor(1, name, 100))), [[5, 100]], name);
   }
-  for (const name of ['PSU1 Output', 'Pwr Consumption', 'System Power', 'PS1 POUT', 'GPU1 Power', 'PSU Inlet Temp']) {
+  for (const name of [
+    'PSU1 Output',
+    'Pwr Consumption',
+    'System Power',
+    'PS1 POUT',
+    'GPU1 Power',
+    'PSU Inlet Temp',
+    'Max PS1 Input',
+  ]) {
     t.same(ranked(read(ipmiSensor(1, name, 100))), [], name);
   }
   t.same(ranked(read('ipmi_power_watts{id="1"} 100\n')), [], 'a sensor without a name');
@@ -151,6 +166,9 @@ t.test("createPowerSeries() never mixes Kepler's supplies and power controls", a
   const controls = keplerPlatform('PowerControl', 'PC1', 450.5) + keplerPlatform('PowerControl', 'PC2', 85);
   t.equal(taken(read(controls)), 450.5, 'a subsystem stands beside the whole: no sum');
   t.equal(taken(read(supplies + controls)), 495);
+  for (const type of ['PowerSupplyUnit', 'NoPowerSupply', 'PowerControls', 'SubPowerControl']) {
+    t.same(ranked(read(supplies.replaceAll('"PowerSupply"', `"${type}"`))), [], type);
+  }
 });
 
 t.test("createPowerSeries() reads Kepler's package zone as the CPUs' power, called as RAPL's", async (t) => {
@@ -160,6 +178,8 @@ t.test("createPowerSeries() reads Kepler's package zone as the CPUs' power, call
     zone('package', 'intel-rapl:0', 125.2) +
       zone('package', 'intel-rapl:1', 110) +
       zone('core', 'intel-rapl:0:0', 80) +
+      zone('subpackage', 'intel-rapl:3', 80) +
+      zone('packages', 'intel-rapl:4', 80) +
       zone('psys', 'intel-rapl:2', 300),
   );
   t.match(readings, [
@@ -284,6 +304,7 @@ t.test('createPowerSeries() explains what it does not read', async (t) => {
   const why = (what: string): string | undefined => ignored.find((each) => each.what === what)?.why;
   t.match(why('idrac_power_supply_output_watts'), /less than what it takes/);
   t.match(why('ipmi_temperature_celsius'), /margin/);
+  t.match(why('ipmi_chassis_power_state'), /a state is no number/);
   t.match(why('ipmi_power_watts{id="90",name="Pwr Consumption"}'), /unclear meaning/);
   t.match(why('idrac_power_control_consumed_watts{id="1",name="CPU Power"}'), /a part of the machine/);
   t.equal(why('ipmi_dcmi_power_consumption_watts'), undefined);
