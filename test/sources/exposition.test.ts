@@ -183,7 +183,9 @@ t.test('parseExposition() takes no line over 64 KiB, and no more than 128 labels
     rejects: ['1: longer than 65536 bytes'],
     cutOff: null,
   });
-  t.match(read(ofBytes(65_537), { wanted: ['a'] }).rejected, [{ name: 'a', labels: null }], 'it may be any of them');
+  const [long] = read(ofBytes(65_537), { wanted: ['a'] }).rejected;
+  t.equal(long?.name, 'a');
+  t.equal(long?.labels, null, 'it may be any of them');
   t.equal(read(ofBytes(65_537), { wanted: ['b'] }).rejectedCount, 0, 'not of a name that is read');
   const quoted = ofBytes(70_000).replace('a{', '{"a",');
   t.equal(read(quoted, { wanted: ['a'] }).rejectedCount, 0, 'its name is not known');
