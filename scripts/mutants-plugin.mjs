@@ -21,7 +21,7 @@ import { Test } from '@tapjs/test';
 export const BUNDLE = '.tap/tests.cjs';
 /** By words of their titles: tests that take a second or more, and tests of the built product, which has no changes in it. */
 const HEAVY =
-  /takes time in proportion|any changed byte|at any byte|200,000 of all|keeps all of it in memory|more often than a call|5,000 leases|a card too many|kill -9/;
+  /takes time in proportion|any changed byte|at any byte|200,000 of all|keeps all of it in memory|more often than a call|5,000 leases|a card too many|kill -9|really full/;
 const require = createRequire(import.meta.url);
 
 /** The switches that the changed code looks at. */

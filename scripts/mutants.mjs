@@ -20,7 +20,7 @@ const MUTATED = [
 ];
 /** The tests that need neither another process nor the network, and nothing by chance: that is no rule that a test states. */
 const TESTS =
-  /^(domain\/(?!random-).*|supervisor|journal(-file)?|sources\/(exposition(-suites)?|.*series.*|gpu-unnamed))\.test\.ts$/;
+  /^(domain\/(?!random-).*|supervisor|journal(-file|-crashes)?|sources\/(exposition(-suites)?|.*series.*|gpu-unnamed))\.test\.ts$/;
 const FOLDER = '.tap/mutants';
 
 /** One file of all tests and all that they import of ours; it gives, by name, what loads a test file. */
