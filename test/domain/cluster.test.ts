@@ -340,6 +340,72 @@ t.test('leases-taken-over goes on with the leases of the process before', async 
   });
 });
 
+t.test('resetElsewhere() ends each trip by the name of who reset it, the last one last', async (t) => {
+  const world = clusterWorld();
+  adopt(world, copyOf('one', [OTHER]), copyOf('two', [THIRD]));
+  world.effects = [];
+  resetThere(world, 2, ['two', 'one'], 'two');
+  t.match(world.told('reset'), [
+    { tripId: 'one', by: 'another process' },
+    { tripId: 'two', by: 'ada', message: /fan replaced/ },
+  ]);
+  t.match(world.durable.get('epoch'), { epoch: 2, lastResetWallMs: world.wallMs });
+  world.effects = [];
+  resetThere(world, 2, []);
+  t.same(world.effects, [], 'the same epoch again is no news');
+});
+
+t.test('takeCluster() tells who leads when that changes, and of nobody louder', async (t) => {
+  const world = clusterWorld();
+  const told = (cluster: ClusterState): string[] => {
+    world.effects = [];
+    report(world, cluster);
+    return world.effects.flatMap((effect) => (effect.kind === 'log' ? [`${effect.level}: ${effect.message}`] : []));
+  };
+  t.same(told(LEADER), []);
+  t.match(told(standbyOf('safety-1')), ['info: safety-1 leads; this process only watches and stops']);
+  t.same(told(standbyOf('safety-1')), []);
+  t.match(told(standbyOf('safety-2')), ['info: safety-2 leads; this process only watches and stops']);
+  t.match(told(standbyOf(null)), ['info: Another process leads, or is about to']);
+  t.match(told(UNREACHABLE), [/^warn: Nobody knows who leads: ./]);
+  t.same(told(UNREACHABLE), []);
+  t.match(told(LEADER), [/^info: This process leads as ./]);
+});
+
+t.test('takeOverLeases() gives a TTL by an evaluation that counts, and says what it took', async (t) => {
+  const world = clusterWorld();
+  const logged = () => world.effects.flatMap((effect) => (effect.kind === 'log' ? [effect.message] : []));
+  world.pass(30_000);
+  takeOver(world, [stored(LEASE_ID)]);
+  t.equal(world.lease.expiresAtMs, world.elapsedMs + 30_000, '30 s old');
+  t.ok(logged().includes('1 leases are taken over'));
+  const late = clusterWorld();
+  late.pass(30_001);
+  takeOver(late, [stored(LEASE_ID)]);
+  t.equal(late.lease.expiresAtMs, null);
+  const nothing = clusterWorld();
+  nothing.effects = [];
+  takeOver(nothing);
+  t.same(nothing.effects, []);
+});
+
+t.test('takeOverLeases() keeps leases of its own on the cluster’s record, and takes off what ended here', async (t) => {
+  const world = clusterWorld();
+  granted(world, [NODE]);
+  world.effects = [];
+  const written = (): unknown[] =>
+    world.effects.flatMap((effect) => (effect.kind === 'journal' ? [effect.change] : []));
+  takeOver(world, [stored(LEASE_ID)]);
+  t.same(written(), [], 'it is there');
+  takeOver(world);
+  t.match(written(), [{ set: { [`lease/${LEASE_ID}`]: { id: LEASE_ID } } }]);
+  world.submit({ kind: 'release-asked', leaseId: LEASE_ID, identity: 'local' });
+  world.effects = [];
+  takeOver(world, [stored(LEASE_ID)]);
+  t.equal(world.state.leases.size, 0);
+  t.match(written(), [{ set: {}, delete: [`lease/${LEASE_ID}`] }]);
+});
+
 t.test('findings name what keeps a process of a cluster from granting', async (t) => {
   const cases: readonly [string, ClusterState, readonly string[]][] = [
     ['leads', LEADER, []],

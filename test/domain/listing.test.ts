@@ -1,6 +1,7 @@
 // Nodes that something finds: watched when they are listed, missing when they are off the list and something runs there,
 // set aside when nothing does; and what is remembered of them.
 import t from 'tap';
+import type { ClusterMachine } from '../../src/domain/cluster.ts';
 import { MOST_ASIDE, UNLISTED_FOR_MS } from '../../src/domain/listing.ts';
 import type { SourceReport } from '../../src/domain/reading.ts';
 import { EMPTY_REPORT } from '../../src/domain/reading.ts';
@@ -37,6 +38,11 @@ t.test('takeListing() watches a found node from the moment it is listed, read or
   list(world, [NODE, 'found']);
   t.equal(world.run(10).safe, false);
   t.ok(world.codes.includes('reading-missing cpu//temperature'), 'nothing has been read of it');
+  t.equal(
+    world.state.nodes.get('found')?.graceUntilMs,
+    world.state.startedAtMs + 120_000,
+    'its grace is that of our start',
+  );
   t.match(world.preflight({ nodes: [NODE] }).result, { safe: true }, 'the other node is not held up');
 });
 
@@ -104,6 +110,46 @@ t.test(
     t.equal(aside?.watch.sources.size, 0);
     t.same([...(aside?.watch.gpus.known.keys() ?? [])], [GPU_C]);
     t.same(aside?.watch.seen, before?.watch.seen, 'so that its readings have no grace of a first start');
+  },
+);
+
+t.test(
+  'takeListing() takes the first word of a node’s boot for no boot, and a later one for a new start',
+  async (t) => {
+    const world = foundWorld();
+    const see = (isReady: boolean, bootId: string): void => {
+      const sources = new Map([NODE, OTHER_NODE].map((node) => [node, new Set(['fake'])]));
+      const machines = new Map([[OTHER_NODE, { isReady, bootId, gpus: null }]]) as unknown as Map<
+        string,
+        ClusterMachine
+      >;
+      const nodes = new Set([NODE, OTHER_NODE]);
+      world.submit({ kind: 'nodes-listed', listing: { nodes, sources, machines, problems: [], unread: [] } });
+    };
+    const node = () => world.state.nodes.get(OTHER_NODE);
+    const seen = node()?.watch.seen;
+    see(true, 'k-1');
+    t.equal(node()?.graceUntilMs, world.state.startedAtMs + 120_000);
+    t.equal(node()?.watch.seen, seen, 'what was read of it was read');
+    t.equal(node()?.readySinceMs, null, 'it was never away');
+    const startedWallMs = world.wallMs - (world.elapsedMs - world.state.startedAtMs);
+    t.match(world.durable.get(`boot/${OTHER_NODE}`), { bootId: 'k-1', startedWallMs });
+    world.pass(5_000);
+    see(true, 'k-1');
+    t.equal(node()?.readySinceMs, null);
+    see(false, 'k-1');
+    t.equal(node()?.machine?.isReady, false);
+    t.equal(node()?.readySinceMs, null);
+    see(true, 'k-1');
+    t.equal(node()?.readySinceMs, world.elapsedMs, 'back, in the same boot');
+    t.equal(node()?.watch.seen, seen);
+    world.pass(5_000);
+    see(true, 'k-2');
+    t.equal(node()?.machine?.bootId, 'k-2');
+    t.equal(node()?.readySinceMs, world.elapsedMs - 5_000, 'it was not seen away');
+    t.equal(node()?.graceUntilMs, world.elapsedMs + 120_000);
+    t.same([...(node()?.watch.seen ?? ['?'])], [], 'in this boot nothing of it has been read');
+    t.match(world.durable.get(`boot/${OTHER_NODE}`), { bootId: 'k-2', startedWallMs: world.wallMs });
   },
 );
 
