@@ -1,7 +1,7 @@
 // Appending to the journal: order, urgency, bounds, failures and compaction, on real files with faults in front of them.
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t from 'tap';
@@ -146,6 +146,37 @@ t.test('append() refuses what is too large, not JSON, too much, or too late', as
   await journal.close();
   t.match(await journal.append({ set: { n: 2 }, why: 'late' }), { ok: false, code: 'closed' });
   t.match(await replay(folder), { n: 8_999, trip: 999 });
+});
+
+t.test('append() takes a record of 1 MiB, line and all, and none that is longer', async (t) => {
+  const folder = await tempDir(t);
+  const { journal } = await expectKind(open(folder), 'first-start');
+  const add = (length: number) => journal.append({ set: { big: 'x'.repeat(length) }, why: 'report' });
+  const refused = await add(MIB);
+  const bytes = Number(/the record has (\d+) bytes/.exec(refused.ok ? '' : refused.detail)?.[1]);
+  const before = journal.health().sizeBytes;
+  t.same(await add(MIB - (bytes - MIB)), OK);
+  t.equal(journal.health().sizeBytes - before, MIB, 'what is refused by is what it takes in the file');
+  t.match(await add(MIB - (bytes - MIB) + 1), { ok: false, code: 'too-large' });
+  await journal.close();
+});
+
+t.test('append() leaves nothing of a record that was cut short behind the next one', async (t) => {
+  const folder = await tempDir(t);
+  const first = await expectKind(open(folder), 'first-start');
+  await first.journal.append({ set: { a: 1 }, why: 'a' });
+  await first.journal.append({ set: { long: 'x'.repeat(5_000) }, why: 'long' });
+  await first.journal.close();
+  const path = join(folder, FILE);
+  const whole = await readFile(path);
+  await truncate(path, whole.length - 10);
+  const { journal } = await expectKind(open(folder), 'replayed');
+  t.same(await journal.append({ set: { b: 2 }, why: 'b' }), OK);
+  await journal.close();
+  const text = await readFile(path, 'utf8');
+  t.notMatch(text, /xxx/);
+  t.ok(text.endsWith('\n'));
+  t.same(await replay(folder), { a: 1, b: 2 });
 });
 
 t.test('append() owes what the disk did not take, and writes it when the disk is back, appends or not', async (t) => {
