@@ -80,3 +80,11 @@ t.test('limitConflicts() says nothing of a card that is left out', async (t) => 
   const world = limited([{ component: 'gpu', id: GPU_A, enforcedPowerW: 320 }], settings);
   t.same(limitConflicts(world.state), []);
 });
+
+t.test('limitConflicts() knows a card by whatever name a source has for it', async (t) => {
+  const world = limited([{ component: 'gpu', id: '0000:0b:00.0', enforcedPowerW: 320 }]);
+  t.same(limitConflicts(world.state), [], 'no card that is known');
+  world.gpu().pciAddress = '0000:0b:00.0';
+  world.run(10);
+  t.match(limitConflicts(world.state), [{ code: 'gpu-power-limit-at-hard-stop', id: GPU_A }]);
+});

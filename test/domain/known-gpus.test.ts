@@ -179,6 +179,7 @@ t.test('decide() forgets a card with its readings, and keeps those of the others
   const tracked = [...(node?.watch.sources.values() ?? [])].flatMap(({ tracks }) => [...tracks.values()]);
   t.same(new Set(tracked.map(({ raw }) => raw.id)), new Set(['coretemp-0', undefined, 'GPU-0', 'GPU-1', 'GPU-3']));
   t.same([...(node?.looks.keys() ?? [])], ['gpu/GPU-1/power'], 'nor is it looked at again');
+  t.same([...(node?.watch.gpus.known.keys() ?? [])], ['GPU-0', 'GPU-1', 'GPU-3']);
 });
 
 t.test('decide() forgets a discovered node that is gone, with its cards and its records', async (t) => {

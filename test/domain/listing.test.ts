@@ -308,11 +308,19 @@ t.test(
     t.match(world.told('clock-skew'), [
       { node: NODE, message: 'The clock of bizon1 is 90 s ahead of ours; ages are taken by its own time' },
     ]);
-    aheadMs = -4_000;
+    aheadMs = -3_001;
     world.run(10);
     t.equal(world.told('clock-skew').length, 1, 'well below the threshold only');
-    aheadMs = -1_000;
+    aheadMs = -3_000;
     world.run(10);
     t.match(world.told('clock-skew')[1], { message: 'The clock of bizon1 is right again' });
+    aheadMs = 5_000;
+    world.run(10);
+    t.equal(world.told('clock-skew').length, 2, 'as much as a stamp may be ahead');
+    aheadMs = -5_001;
+    world.run(10);
+    t.match(world.told('clock-skew')[2], {
+      message: 'The clock of bizon1 is 5 s behind ours; ages are taken by its own time',
+    });
   },
 );
