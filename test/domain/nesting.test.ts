@@ -9,6 +9,8 @@ t.test(
     t.equal(lineTooDeep(`a: 1\nb: ${'['.repeat(201)}`), 2);
     t.equal(lineTooDeep(`${'[{\n'.repeat(101)}`), 101, 'over many lines');
     t.equal(lineTooDeep('[]{}'.repeat(10_000)), null);
+    t.equal(lineTooDeep('[[]'.repeat(201)), 1, 'a bracket that closes takes back one');
+    t.equal(lineTooDeep('[[]'.repeat(199)), null);
     t.equal(lineTooDeep(']'.repeat(10_000) + '['.repeat(200)), null);
     t.equal(lineTooDeep(`${'- '.repeat(100)}x`), null);
     t.equal(lineTooDeep(`${'- '.repeat(101)}x`), 1);
