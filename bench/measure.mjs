@@ -203,7 +203,8 @@ export function rssMiBOf(pid) {
 
 /**
  * Runs a bench. With `--quick` each is small enough to be tried in seconds, and its figures mean little; with `--brief` it
- * does the same work as the whole, a few times, but for the largest sizes. `work` gives rows and, for people, notes. Alone it prints its table; under run.mjs it hands it over.
+ * does the same work as the whole, a few times. `work` gives rows and, for people, notes. Alone it prints its table; under
+ * run.mjs it hands it over.
  */
 export async function bench(title, work) {
   const quick = process.argv.includes('--quick');

@@ -44,7 +44,7 @@ if (!existsSync(MAIN)) {
 const RESULTS = join(import.meta.dirname, 'RESULTS.md');
 const { text, load } = machine();
 const warnings = [
-  ...(options.includes('--brief') ? ['`--brief`: the same work as the whole, fewer times, and without the largest sizes.'] : []),
+  ...(options.includes('--brief') ? ['`--brief`: the same work as the whole, fewer times.'] : []),
   ...(quick ? ['`--quick`: too small and too short to mean anything; it only shows that the benches run.'] : []),
   ...(load > BUSY_FROM ? [`The machine was busy with other work (load ${load.toFixed(1)} before the start): times are too long, and ratios are only as good as their spread.`] : []),
 ];
@@ -71,7 +71,7 @@ for (const name of names) {
 if (options.includes('--write')) {
   const legend = [
     'How to read it: [README.md](README.md). Medians, in brackets the least and the greatest of `n` repetitions. `--brief` is the same',
-    'work as the whole, fewer times, and without the largest sizes.',
+    'work as the whole, fewer times.',
   ].join('\n');
   const titleOf = (section) => section.slice(0, section.indexOf('\n'));
   // What was not run now stays.

@@ -50,7 +50,7 @@ async function measurePrometheus(urls, interval, intervalMs, ticks) {
 }
 
 await bench('scale', async ({ pick, say, rows, note }) => {
-  const sizes = pick([100, 300, 1_000, 3_000], [100, 300, 1_000], [20, 60]);
+  const sizes = pick([100, 300, 1_000, 3_000], [100, 300, 1_000, 3_000], [20, 60]);
   const [repetitions, ticks, intervalMs] = pick([5, 3, 10_000], [3, 2, 10_000], [2, 2, 2_000]);
   const interval = `${intervalMs / 1_000}s`;
   const perNode = [];

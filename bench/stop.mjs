@@ -183,8 +183,8 @@ await bench('stop', async ({ pick, say, rows, note }) => {
 
   const peers = kubectl ? { 'kubectl scale, delete': byHand(scale, kill), 'kubectl delete, scale': byHand(kill, scale) } : {};
   try {
-    for (const pods of pick([225, 5_000], [225], [12])) {
-      const repetitions = pick(pods > 1_000 ? 3 : 5, 3, 2);
+    for (const pods of pick([225, 5_000], [225, 5_000], [12])) {
+      const repetitions = pods > 1_000 ? pick(3, 2, 2) : pick(5, 3, 2);
       const quietMs = pick(15_000, 15_000, 3_000);
       const found = await takeTurns(
         repetitions,

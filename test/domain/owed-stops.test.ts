@@ -118,3 +118,18 @@ t.test('decide() takes over what an earlier version wrote, which owed nothing', 
   world.restart();
   t.same(world.orders, []);
 });
+
+t.test('stopLeases() tells of a lapsed lease that nothing is marked with, and not of one that has pods', async (t) => {
+  const untold = (...marked: string[]): boolean => {
+    const world = DomainWorld.running();
+    world.askLease({ ttlMs: 20_000, nodes: [NODE], processGroup: null });
+    const pods = marked.map((leaseId) => ({ kind: 'pod', node: NODE, name: `gpu/${leaseId}`, leaseId }) as const);
+    world.inventory(pods, true);
+    world.run(20);
+    return world.told('lapsed-unmarked').length === 0;
+  };
+  t.notOk(untold());
+  t.notOk(untold('another'), 'another lease’s pod is none of its own');
+  t.ok(untold(LEASE_ID));
+  t.ok(untold('another', LEASE_ID), 'one is enough');
+});
