@@ -62,23 +62,22 @@ export function takeReports(step: Step, name: string, reports: readonly SourceRe
   const { settings } = step.state;
   const nodeSettings = settingsOf(settings, name);
   const node = step.state.nodes.get(name) ?? newNode(step.state, name);
-  const sources = new Map(node.watch.sources);
-  let isNew = false;
+  let sources: Map<string, SourceWatch> | null = null;
   let { throttles } = node;
   // A CPU's temperature and its power come from different drivers, and so from different sources.
   const cpuPowerW = cpuPowerOf(reports);
   for (const report of reports) {
-    const before = sources.get(report.source) ?? null;
+    const before = (sources ?? node.watch.sources).get(report.source) ?? null;
     // Two looks may come in out of order; an older one must not undo a newer.
     // And one look may answer several questions, with the same reports.
     if (before && (report === before.lastReport || report.startedAtMs < before.lastReport.startedAtMs)) continue;
     const after = watchSource(before, report, nodeSettings.staleAfterMs, cpuPowerW);
+    sources ??= new Map(node.watch.sources);
     sources.set(report.source, after);
-    isNew = true;
     if (!after.failure) throttles = countThrottles(throttles, report, after);
   }
-  if (!isNew && step.state.nodes.has(name)) return;
-  const watch = rewatchNode(node.watch, sources, settings.simulated);
+  if (!sources && step.state.nodes.has(name)) return;
+  const watch = rewatchNode(node.watch, sources ?? node.watch.sources, settings.simulated);
   rememberGpus(step, node.watch, watch);
   step.setNode(name, { ...node, watch, throttles });
 }

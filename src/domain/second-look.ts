@@ -77,7 +77,7 @@ export function lookAgain(
     const isNewer = state.atMs > open.sampleAtMs;
     const after = isNewer ? { ...open, isDone: true } : waitedOn(open, nowMs);
     pending.set(key, after);
-    readings.push({ ...reading, state: { ...state, secondLook: after.isDone ? 'done' : 'awaiting' } });
+    readings.push(marked({ ...reading, state }, after));
   }
   // What nobody requires leaves no missing reading behind when it falls silent; its look stands all the same.
   const keys = new Set(node.readings.map(({ component, id, quantity }) => readingKey(component, id, quantity)));
@@ -98,8 +98,13 @@ function isQuiet(reading: Reading, limits: NodeLimits): boolean {
 function expire(look: PendingLook, pending: Map<string, PendingLook>, key: string, nowMs: number): Reading {
   const after = waitedOn(look, nowMs);
   pending.set(key, after);
-  return { ...look.reading, state: { ...look.reading.state, secondLook: after.isDone ? 'done' : 'awaiting' } };
+  return marked(look.reading, after);
 }
+
+const marked = (reading: PendingLook['reading'], { isDone }: PendingLook): Reading => ({
+  ...reading,
+  state: { ...reading.state, secondLook: isDone ? 'done' : 'awaiting' },
+});
 
 /**
  * No newer sample was to be had until the deadline: what was seen counts. Where the deadline was slept through nobody has
