@@ -7,6 +7,7 @@ import { readable } from './names.ts';
 import type { LogEntry } from './spans.ts';
 import { ageText, clockText } from './text.ts';
 import type { Tone } from './verdict.ts';
+import { WideTable } from './wide-table.tsx';
 import type { SafetyResult, Status, WithHistory } from './wire.ts';
 
 /** Rows at first; the rest on demand. */
@@ -35,20 +36,18 @@ function List<Row>({ id, title, rows, head, empty, children, note, few = FEW_ROW
       {rows.length === 0 ? (
         <p class="empty">{empty}</p>
       ) : (
-        <div class="scroll">
-          <table class="list">
-            <thead>
-              <tr>
-                {head.map((title) => (
-                  <th scope="col" key={title}>
-                    {title}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>{shown.map(children)}</tbody>
-          </table>
-        </div>
+        <WideTable label={title}>
+          <thead>
+            <tr>
+              {head.map((title) => (
+                <th scope="col" key={title}>
+                  {title}
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody>{shown.map(children)}</tbody>
+        </WideTable>
       )}
       {rows.length > few && (
         <button type="button" class="more" onClick={() => setAll(!isAll)}>

@@ -1,5 +1,6 @@
 // What a stop did, or a drill would do, object by object.
 import type { JSX } from 'preact';
+import { WideTable } from './wide-table.tsx';
 import type { StopEntry } from './wire.ts';
 
 /** More are counted and not listed: a table of thousands helps nobody. */
@@ -16,8 +17,8 @@ export function StopEntries({ entries, empty }: Props): JSX.Element {
   if (entries.length === 0) return <p class="quiet">{empty}</p>;
   const sorted = [...entries].sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state));
   return (
-    <div class="scroll">
-      <table class="list">
+    <>
+      <WideTable label="What it stops">
         <thead>
           <tr>
             <th scope="col">What</th>
@@ -43,8 +44,8 @@ export function StopEntries({ entries, empty }: Props): JSX.Element {
             </tr>
           ))}
         </tbody>
-      </table>
+      </WideTable>
       {sorted.length > MOST_ENTRIES && <p class="quiet">and {sorted.length - MOST_ENTRIES} more, see GET /estop</p>}
-    </div>
+    </>
   );
 }
