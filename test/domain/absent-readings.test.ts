@@ -3,9 +3,9 @@
 import t from 'tap';
 import { expectedReadings, missingReading, requirementOf, unprotectedOn } from '../../src/domain/expected-readings.ts';
 import { readNode } from '../../src/domain/node-readings.ts';
-import { EMPTY_REPORT, type Missing, type SourceReport } from '../../src/domain/reading.ts';
+import type { Missing, SourceReport } from '../../src/domain/reading.ts';
 import type { NodeSettings } from '../../src/domain/settings.ts';
-import { DomainWorld, GPU_A, GPU_B, NODE, nodeSettings, worldSettings } from '../support/domain-world.ts';
+import { answered, DomainWorld, GPU_A, GPU_B, NODE, nodeSettings, worldSettings } from '../support/domain-world.ts';
 
 const FAILS = { outcome: { kind: 'failed', cause: 'timeout', detail: 'no answer' } } as const;
 
@@ -13,15 +13,7 @@ const FAILS = { outcome: { kind: 'failed', cause: 'timeout', detail: 'no answer'
 function told(...said: Partial<SourceReport>[]): DomainWorld {
   const world = new DomainWorld();
   world.inventory();
-  const reports = said.map((report, index) => ({
-    ...EMPTY_REPORT,
-    source: `source ${index + 1}`,
-    node: NODE,
-    startedAtMs: world.elapsedMs,
-    finishedAtMs: world.elapsedMs,
-    outcome: { kind: 'answered' as const },
-    ...report,
-  }));
+  const reports = said.map((report, index) => answered(`source ${index + 1}`, world.elapsedMs, report));
   world.submit({ kind: 'observed', why: 'tick', reports });
   return world;
 }
@@ -97,16 +89,7 @@ t.test('missingReading() tells a card’s absence: no sensor while it is listed,
   world.submit({
     kind: 'observed',
     why: 'tick',
-    reports: [
-      {
-        ...EMPTY_REPORT,
-        source: 'source 1',
-        node: NODE,
-        startedAtMs: world.elapsedMs,
-        finishedAtMs: world.elapsedMs,
-        outcome: { kind: 'answered' },
-      },
-    ],
+    reports: [answered('source 1', world.elapsedMs)],
   });
   t.match(absent(world, 'gpu', 'temperature', GPU_A), { cause: 'gone', detail: /was here earlier/ });
 });

@@ -1,23 +1,13 @@
 // What the hardware says of its own limits, against ours: told with what would resolve it, and changing nothing by itself.
 import t from 'tap';
 import { limitConflicts } from '../../src/domain/conflicts.ts';
-import { EMPTY_REPORT, type HardwareLimits } from '../../src/domain/reading.ts';
-import { DomainWorld, GPU_A, GPU_B, NODE, worldSettings } from '../support/domain-world.ts';
+import type { HardwareLimits } from '../../src/domain/reading.ts';
+import { answered, DomainWorld, GPU_A, GPU_B, NODE, worldSettings } from '../support/domain-world.ts';
 
 /** A cool node whose hardware says this of itself. */
 function limited(hardwareLimits: readonly HardwareLimits[], settings = worldSettings()): DomainWorld {
   const world = DomainWorld.running(settings);
-  world.others = [
-    (atMs) => ({
-      ...EMPTY_REPORT,
-      source: 'limits',
-      node: NODE,
-      startedAtMs: atMs,
-      finishedAtMs: atMs,
-      outcome: { kind: 'answered' },
-      hardwareLimits,
-    }),
-  ];
+  world.others = [(atMs) => answered('limits', atMs, { hardwareLimits })];
   world.pass(10_000);
   world.tick();
   if (!world.result.safe) throw new Error(`a conflict refuses nothing: ${world.result.reason}`);

@@ -1,9 +1,9 @@
 // What several sources of one node say together: which reading counts, and which cause where none does.
 import t from 'tap';
 import { readGpuPowersW, readNode } from '../../src/domain/node-readings.ts';
-import { EMPTY_REPORT, type Measured, type Missing, type RawReading } from '../../src/domain/reading.ts';
+import type { Measured, Missing, RawReading } from '../../src/domain/reading.ts';
 import type { NodeSettings } from '../../src/domain/settings.ts';
-import { DomainWorld, GPU_A, GPU_B, NODE, nodeSettings } from '../support/domain-world.ts';
+import { answered, DomainWorld, GPU_A, GPU_B, NODE, nodeSettings } from '../support/domain-world.ts';
 
 type Said = Omit<RawReading, 'origin'>;
 
@@ -14,16 +14,11 @@ const CPU = { component: 'cpu', quantity: 'temperature' } as const;
 function joined(first: readonly Said[], second: readonly Said[]): DomainWorld {
   const world = new DomainWorld();
   const told = [first, second].entries();
-  const reports = [...told].map(([index, readings]) => ({
-    ...EMPTY_REPORT,
-    source: `source ${index + 1}`,
-    node: NODE,
-    startedAtMs: world.elapsedMs,
-    finishedAtMs: world.elapsedMs,
-    outcome: { kind: 'answered' as const },
-    readings: readings.map((raw) => ({ ...raw, origin: String(raw.value ?? raw.cause) })),
-    gpus: [GPU_A, GPU_B].map((id) => ({ id, uuid: id, vendor: 'nvidia' as const, required: true })),
-  }));
+  const gpus = [GPU_A, GPU_B].map((id) => ({ id, uuid: id, vendor: 'nvidia' as const, required: true }));
+  const reports = [...told].map(([index, said]) => {
+    const readings = said.map((raw) => ({ ...raw, origin: String(raw.value ?? raw.cause) }));
+    return answered(`source ${index + 1}`, world.elapsedMs, { readings, gpus });
+  });
   world.submit({ kind: 'observed', why: 'tick', reports });
   return world;
 }

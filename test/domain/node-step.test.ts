@@ -2,8 +2,17 @@
 // has been blind, what its cards drew, and when it is to be looked at again.
 import t from 'tap';
 import { nextWakeMs } from '../../src/domain/decide.ts';
-import { EMPTY_REPORT, type RawReading, type SourceReport } from '../../src/domain/reading.ts';
-import { coolNode, DomainWorld, GPU_A, GPU_B, NODE, nodeSettings, worldSettings } from '../support/domain-world.ts';
+import type { RawReading, SourceReport } from '../../src/domain/reading.ts';
+import {
+  answered,
+  coolNode,
+  DomainWorld,
+  GPU_A,
+  GPU_B,
+  NODE,
+  nodeSettings,
+  worldSettings,
+} from '../support/domain-world.ts';
 
 const SLOT = '0000:0b:00.0';
 const POD = { kind: 'pod', node: NODE, name: 'x' } as const;
@@ -11,15 +20,8 @@ const POD = { kind: 'pod', node: NODE, name: 'x' } as const;
 /** A second source of the node, which says this and nothing else. */
 const second =
   (said: () => Partial<SourceReport>) =>
-  (atMs: number): SourceReport => ({
-    ...EMPTY_REPORT,
-    source: 'another exporter',
-    node: NODE,
-    startedAtMs: atMs,
-    finishedAtMs: atMs,
-    outcome: { kind: 'answered' },
-    ...said(),
-  });
+  (atMs: number): SourceReport =>
+    answered('another exporter', atMs, said());
 
 const power = (id: string, value: number): RawReading => ({
   component: 'gpu',

@@ -3,10 +3,10 @@
 import t from 'tap';
 import { NO_GPUS } from '../../src/domain/known-gpus.ts';
 import { type NodeWatch, rewatchNode } from '../../src/domain/node-watch.ts';
-import { EMPTY_REPORT, type HardwareLimits, type RawReading, type SourceReport } from '../../src/domain/reading.ts';
+import type { HardwareLimits, RawReading, SourceReport } from '../../src/domain/reading.ts';
 import { MOST_ENTRIES } from '../../src/domain/report-bounds.ts';
 import { type SourceWatch, watchSource } from '../../src/domain/tracking.ts';
-import { GPU_A, GPU_B, NODE } from '../support/domain-world.ts';
+import { answered, GPU_A, GPU_B, NODE } from '../support/domain-world.ts';
 
 const SLOT = '0000:0b:00.0';
 const UNWATCHED: NodeWatch = {
@@ -25,15 +25,7 @@ function looked(before: NodeWatch, said: Readonly<Record<string, Partial<SourceR
   lookMs += 1_000;
   const sources = new Map<string, SourceWatch>(before.sources);
   for (const [source, report] of Object.entries(said)) {
-    const whole: SourceReport = {
-      ...EMPTY_REPORT,
-      source,
-      node: NODE,
-      startedAtMs: lookMs,
-      finishedAtMs: lookMs,
-      outcome: { kind: 'answered' },
-      ...report,
-    };
+    const whole = answered(source, lookMs, report);
     sources.set(source, watchSource(before.sources.get(source) ?? null, whole, 30_000, null));
   }
   return rewatchNode(before, sources, false);

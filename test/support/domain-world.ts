@@ -381,6 +381,17 @@ export class DomainWorld {
   }
 }
 
+/** What a source of the pretended node answers at `atMs`: this, and nothing else. */
+export const answered = (source: string, atMs: number, said: Partial<SourceReport> = {}): SourceReport => ({
+  ...EMPTY_REPORT,
+  source,
+  node: NODE,
+  startedAtMs: atMs,
+  finishedAtMs: atMs,
+  outcome: { kind: 'answered' },
+  ...said,
+});
+
 export const codesOf = (findings: readonly Finding[]): string[] =>
   findings.map((finding) => `${finding.code} ${finding.component}/${finding.id ?? ''}/${finding.quantity ?? ''}`);
 
