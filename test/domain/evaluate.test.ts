@@ -3,7 +3,7 @@ import t from 'tap';
 import { DEFAULT_CONSTRAINTS } from '../../src/domain/constraints.ts';
 import { evaluate, formatValue, type NodeLimits, worstMargin } from '../../src/domain/evaluate.ts';
 import type { Measured, NodeReadings, Reading } from '../../src/domain/reading.ts';
-import { type Finding, MOST_FINDINGS, resultOf } from '../../src/domain/result.ts';
+import type { Finding } from '../../src/domain/result.ts';
 import { GPU_A, GPU_B, NODE } from '../support/domain-world.ts';
 
 const LIMITS: NodeLimits = { constraints: DEFAULT_CONSTRAINTS, slowdownC: new Map() };
@@ -211,40 +211,4 @@ t.test('worstMargin() counts every limit of the profile, and no reading that is 
     t.equal(found?.id, id);
   }
   t.equal(worstMargin({ node: NODE, readings: [missing, ...without], throttledGpus: [] }, LIMITS), null);
-});
-
-t.test('resultOf() joins the findings of any fleet, be it blind as a whole', async (t) => {
-  const count = 300_000;
-  const context = {
-    scope: { kind: 'all' },
-    unprotected: [],
-    interlock: { state: 'clear', cooling: null, trips: [] },
-    simulated: false,
-    sequence: 1,
-    wallMs: 0,
-    profile: 'default',
-    constraintsDigest: '',
-  } as unknown as Parameters<typeof resultOf>[1];
-  const missing: Finding = {
-    code: 'reading-missing',
-    level: 'missing',
-    component: 'gpu',
-    action: 'WAIT_COOLDOWN',
-    message: 'blind',
-  };
-  const hot: Finding = {
-    code: 'over-warning',
-    level: 'warning',
-    component: 'gpu',
-    quantity: 'power',
-    limit: 250,
-    action: 'REDUCE_INTENSITY',
-    message: 'hot',
-  };
-  const longer = { ...missing, waitSeconds: 240 };
-  const blind = resultOf([...Array.from({ length: count }, () => missing), longer], context);
-  t.match(blind, { action: 'WAIT_COOLDOWN', waitSeconds: 240, findingsTotal: count + 1 });
-  t.equal(blind.findings.length, MOST_FINDINGS);
-  const warned = resultOf([...Array.from({ length: count }, () => hot), { ...hot, limit: 200 }], context);
-  t.match(warned, { action: 'REDUCE_INTENSITY', suggestedPowerCapW: 190 });
 });

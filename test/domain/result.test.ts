@@ -140,3 +140,14 @@ t.test('resultOf() suggests a power cap 5 % below the least warning of a card th
     t.equal(result([power, other]).suggestedPowerCapW, 237);
   }
 });
+
+t.test('resultOf() joins the findings of any fleet, be it blind as a whole', async (t) => {
+  const count = 300_000;
+  const missing = wait({ code: 'reading-missing', level: 'missing' });
+  const hot = finding({ quantity: 'power', limit: 250 });
+  const blind = result([...Array.from({ length: count }, () => missing), { ...missing, waitSeconds: 240 }]);
+  t.match(blind, { action: 'WAIT_COOLDOWN', waitSeconds: 240, findingsTotal: count + 1 });
+  t.equal(blind.findings.length, MOST_FINDINGS);
+  const warned = result([...Array.from({ length: count }, () => hot), { ...hot, limit: 200 }]);
+  t.match(warned, { action: 'REDUCE_INTENSITY', suggestedPowerCapW: 190 });
+});

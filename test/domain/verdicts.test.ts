@@ -72,9 +72,7 @@ t.test('resultForLease() holds a cut for what is left of it, and says how long',
   world.run(40);
   t.match(world.renew(), { result: { findings: [{ message: /is held for 10 s more/ }] } });
   world.pass(9_999);
-  t.match(resultForLease(world.state, world.lease, { elapsedMs: world.elapsedMs, wallMs: world.wallMs }).findings, [
-    { message: /is held for 1 s more/ },
-  ]);
+  t.match(resultForLease(world.state, world.lease, world).findings, [{ message: /is held for 1 s more/ }]);
 });
 
 t.test('resultForLease() tells no holder of refusals, which hold up starts alone', async (t) => {
@@ -101,16 +99,11 @@ t.test('resultForLease() of a lease without nodes leaves out the nodes whose own
   world.askLease(everywhere);
   world.inventory([{ kind: 'pod', node: NODE, name: 'gpu/x', leaseId: LEASE_B }], true);
   world.stop([OTHER_NODE]);
-  const scope = () =>
-    resultForLease(world.state, leaseB(world), { elapsedMs: world.elapsedMs, wallMs: world.wallMs }).scope;
+  const scope = () => resultForLease(world.state, leaseB(world), world).scope;
   t.same(scope(), { kind: 'nodes', nodes: [NODE] });
   const untouched = DomainWorld.running(twoSettings(), twoNodes());
   untouched.askLease(everywhere);
-  t.same(
-    resultForLease(untouched.state, leaseB(untouched), { elapsedMs: untouched.elapsedMs, wallMs: untouched.wallMs })
-      .scope,
-    { kind: 'all' },
-  );
+  t.same(resultForLease(untouched.state, leaseB(untouched), untouched).scope, { kind: 'all' });
 });
 
 t.test('resultForLease() says that nothing can stop a lease without a process group where no cluster is', async (t) => {
@@ -118,8 +111,7 @@ t.test('resultForLease() says that nothing can stop a lease without a process gr
   const of = (id: string): string[] => {
     const lease = world.state.leases.get(id);
     if (!lease) throw new Error('there is no such lease');
-    const moment = { elapsedMs: world.elapsedMs, wallMs: world.wallMs };
-    return resultForLease(world.state, lease, moment).unprotected.map(({ code }) => code);
+    return resultForLease(world.state, lease, world).unprotected.map(({ code }) => code);
   };
   t.notOk(of(LEASE_ID).includes('no-actuator'), 'its processes can be');
   t.ok(of(LEASE_B).includes('no-actuator'));

@@ -130,10 +130,13 @@ export const MUST_OCCUR: readonly string[] = [
 export const neverOccurred = ({ counts }: Totals): readonly string[] =>
   MUST_OCCUR.filter((what) => (counts[what] ?? 0) === 0);
 
+const reactionsOf = ({ reactionTenths }: Totals): number =>
+  Object.values(reactionTenths).reduce((sum, count) => sum + count, 0);
+
 /** The reaction that `share` of all did not exceed, in words. */
-function reactionAt({ reactionTenths }: Totals, share: number): string {
-  const rising = Object.entries(reactionTenths).sort(([one], [other]) => Number(one) - Number(other));
-  const all = rising.reduce((sum, [, count]) => sum + count, 0);
+function reactionAt(totals: Totals, share: number): string {
+  const rising = Object.entries(totals.reactionTenths).sort(([one], [other]) => Number(one) - Number(other));
+  const all = reactionsOf(totals);
   let below = 0;
   const found = rising.find(([, count]) => {
     below += count;
@@ -148,7 +151,6 @@ const describeWork = ({ worlds, nodeHours, cpuSeconds }: Worked): string =>
 
 /** The sum, in lines. */
 export function describeTotals(totals: Totals, wallSeconds: number): readonly string[] {
-  const reactions = Object.values(totals.reactionTenths).reduce((sum, count) => sum + count, 0);
   const never = neverOccurred(totals);
   const rows: [string, string][] = [
     ['worlds', String(totals.worlds)],
@@ -166,7 +168,7 @@ export function describeTotals(totals: Totals, wallSeconds: number): readonly st
     ['missed', String(totals.missed)],
     ['false', String(totals.falseTrips)],
     ['other rules broken', String(totals.otherViolations)],
-    ['reactions', String(reactions)],
+    ['reactions', String(reactionsOf(totals))],
     ['reaction, median', reactionAt(totals, 0.5)],
     ['reaction, 99 %', reactionAt(totals, 0.99)],
     ['reaction, worst', reactionAt(totals, 1)],
