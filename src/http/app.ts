@@ -24,6 +24,7 @@ import {
 import { OPENAPI_OPTIONS } from './openapi.ts';
 import type { App, AppParts } from './parts.ts';
 import { answerError, PROBLEM_TYPE, Problem, problemOf, sendProblem } from './problem.ts';
+import { QuestionLooks } from './question-looks.ts';
 import { addAlertmanagerRoute } from './routes/alertmanager.ts';
 import { addCommissionRoutes } from './routes/commission.ts';
 import { addDashboardRoutes } from './routes/dashboard.ts';
@@ -155,8 +156,9 @@ function addRoutes(app: App, parts: AppParts): void {
   addAudit(app, parts);
 
   const turns = new Turns(parts.clock, app.server, parts.monitor);
-  addPreflightRoutes(app, parts, turns);
-  addLeaseRoutes(app, parts, turns);
+  const looks = new QuestionLooks(parts.supervisor);
+  addPreflightRoutes(app, parts, turns, looks);
+  addLeaseRoutes(app, parts, turns, looks);
   addStatusRoute(app, parts, turns);
   addEstopRoutes(app, parts);
   addResetRoutes(app, parts);

@@ -14,10 +14,11 @@ import { callerOf } from '../callers.ts';
 import { leaseView } from '../lease-view.ts';
 import type { App, AppParts } from '../parts.ts';
 import { Problem, shown } from '../problem.ts';
+import type { QuestionLooks } from '../question-looks.ts';
 import { refusal } from '../refusal.ts';
 import { json, LeaseAnswerSchema, problems, RefusedLeaseSchema, ref, retryAfter } from '../schemas.ts';
 import { IntensitySchema, prepareBody, startFields, startOfBody } from '../start-request.ts';
-import type { Turns } from '../turns.ts';
+import { isGone, nobodyAsks, type Turns } from '../turns.ts';
 import { refuse } from './preflight.ts';
 
 /** A disk that takes longer than this is a disk that cannot be relied on. */
@@ -64,7 +65,7 @@ const unsafe = {
   headers: retryAfter,
 };
 
-export function addLeaseRoutes(app: App, parts: AppParts, turns: Turns): void {
+export function addLeaseRoutes(app: App, parts: AppParts, turns: Turns, looks: QuestionLooks): void {
   const { monitor, supervisor, clock } = parts;
   /** Grants that are being written, so that a repeated request waits for the same writing. */
   const writing = new Map<string, Promise<boolean>>();
@@ -93,6 +94,12 @@ export function addLeaseRoutes(app: App, parts: AppParts, turns: Turns): void {
       const asked = leaseRequestOf(body, id, processGroup);
       const reports = await monitor.observeNow(asked.nodes);
       await turns.next();
+      // Nobody would hold the lease, and its nodes would count as live until it lapsed.
+      if (isGone(reply)) {
+        looks.observe(reports);
+        throw nobodyAsks();
+      }
+      looks.take(reports);
       const submitted = supervisor.submit({ kind: 'lease-asked', request: asked, identity, reports });
       const given = submitted.answer;
       if (given.kind === 'judged') {

@@ -7,6 +7,7 @@ import type { SafetyResult } from '../../domain/result.ts';
 import type { SafetyState } from '../../domain/state.ts';
 import type { App, AppParts } from '../parts.ts';
 import { wholeSeconds } from '../problem.ts';
+import type { QuestionLooks } from '../question-looks.ts';
 import { refusal } from '../refusal.ts';
 import { json, ref, retryAfter, SafetyResultSchema } from '../schemas.ts';
 import { prepareBody, StartBodySchema, StartQuerySchema, startOfBody, startOfQuery } from '../start-request.ts';
@@ -34,13 +35,11 @@ interface PreflightReply {
   header(name: string, value: string): unknown;
 }
 
-export function addPreflightRoutes(app: App, parts: AppParts, turns: Turns): void {
+export function addPreflightRoutes(app: App, parts: AppParts, turns: Turns, looks: QuestionLooks): void {
   const { monitor, supervisor } = parts;
 
   /** Questions that wait for their turn, by what they ask. */
   const waiting = new Map<string, Question>();
-  /** Looks that went through the door: each goes at least once, as any observation, whoever asked for it. */
-  const taken = new WeakSet<readonly SourceReport[]>();
 
   /** Who asks the same at the same time is answered the same: judging a thousand nodes takes half a second. */
   function ask(request: StartRequest, reports: readonly SourceReport[], asker: Asker): Promise<Answer> {
@@ -51,26 +50,23 @@ export function addPreflightRoutes(app: App, parts: AppParts, turns: Turns): voi
       const before = same.reports;
       same.reports = reports;
       // What an earlier look saw alone would be judged by nobody, be it a hard stop.
-      if (before !== reports && !taken.has(before)) observe(before, new Set(reports));
+      if (before !== reports) looks.observe(before, reports);
       return same.answer;
     }
     const judged = async (): Promise<Answer> => {
       await loopTurn();
       await turns.next();
       waiting.delete(key);
-      if (taken.has(question.reports) && question.askers.every(isGone)) throw nobodyAsks();
-      taken.add(question.reports);
+      if (question.askers.every(isGone)) {
+        looks.observe(question.reports);
+        throw nobodyAsks();
+      }
+      looks.take(question.reports);
       return supervisor.submit({ kind: 'preflight-asked', request, reports: question.reports }).answer;
     };
     const question: Question = { reports, askers: [asker], answer: judged() };
     waiting.set(key, question);
     return question.answer;
-  }
-
-  function observe(look: readonly SourceReport[], later: ReadonlySet<SourceReport>): void {
-    taken.add(look);
-    const reports = look.filter((report) => !later.has(report));
-    if (reports.length > 0) supervisor.submit({ kind: 'observed', why: 'fast', reports });
   }
 
   async function judge(request: StartRequest, reply: PreflightReply & Asker): Promise<SafetyResult> {
