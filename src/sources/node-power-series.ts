@@ -107,6 +107,10 @@ export class NodeRapl {
 
   read(node: NodeSamples): NodePowers {
     const zones = zonesOf(node);
+    if (zones.length > MOST_ZONES) {
+      const origin = `${zones.length} zones of node_rapl, at most ${MOST_ZONES} are read`;
+      return { readings: [unreadable('too-many-zones', origin)], notes: [], ignored: [] };
+    }
     const paths = new Set(zones.map(({ entry }) => entry));
     const { mirrored } = countedEntries([...paths]);
     const names = new Map(zones.map(({ entry, name }) => [entry, name]));
@@ -124,10 +128,7 @@ export class NodeRapl {
       readings.push(readingOfZones(id, metered, showsSocket, 'node_rapl'));
     }
     const lost = node.lostLinesOf([...NODE_RAPL.keys()])[0];
-    if (lost) {
-      const base = { component: 'cpu', id: 'unreadable-line', quantity: 'power' } as const;
-      readings.push({ ...base, value: null, cause: 'invalid', origin: clipped(rejectionText(lost)) });
-    }
+    if (lost) readings.push(unreadable('unreadable-line', clipped(rejectionText(lost))));
     const isAsked = node.of(NODE.collectorSuccess).some(({ labels }) => labels['collector'] === 'rapl');
     const none = 'CPU power: no node_rapl series: no RAPL here, or node_exporter does not run as root';
     return { readings, notes: isAsked && zones.length === 0 ? [none] : [], ignored: ignoredOf(zones, counted) };
@@ -143,11 +144,21 @@ export class NodeRapl {
   }
 }
 
+/** A part of what the CPUs draw is not known. */
+const unreadable = (id: string, origin: string): RawReading => ({
+  component: 'cpu',
+  id,
+  quantity: 'power',
+  value: null,
+  cause: 'invalid',
+  origin,
+});
+
 function zonesOf(node: NodeSamples): readonly Zone[] {
   const zones: Zone[] = [];
   for (const [series, zoneName] of NODE_RAPL) {
     for (const told of [...node.of(series), ...node.rejectedOf(series)]) {
-      if (told.labels === null || zones.length >= MOST_ZONES) continue;
+      if (told.labels === null) continue;
       const { index = '0', path = '', rapl_zone: label = '' } = told.labels;
       const raw = zoneName ?? label;
       const name = raw === 'package' ? `package-${index}` : raw;

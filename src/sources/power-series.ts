@@ -146,7 +146,9 @@ function totalReadings(series: PowerSeries, rows: readonly Row[], scrape: Scrape
   const rank = series.rank ?? POWER_RANK.supplies;
   const down = rows.length === 0 ? upFailure(series, scrape) : null;
   if (down !== null) return [missingTotal('unreadable', `${series.exporter}: ${down}`, rank)];
-  return rows.slice(0, MOST_PARTS).map((row) => {
+  // Any of them may be the highest.
+  if (rows.length > MOST_PARTS) return [missingTotal('invalid', tooMany(series, 'totals', rows), rank)];
+  return rows.map((row) => {
     const what = `${series.exporter} ${row.name}${labelText(row.labels, [...(series.whole?.names ?? []), 'chassis_id'])}`;
     if (row.kind === 'rejected')
       return missingTotal('invalid', `${what}: line ${row.line.line}: ${row.line.reason}`, rank);
@@ -160,7 +162,11 @@ function totalReadings(series: PowerSeries, rows: readonly Row[], scrape: Scrape
 
 /** W of CPU packages, called as RAPL's are, so that a package that two sources tell counts once. */
 function packageReadings(series: PowerSeries, rows: readonly Row[], scrape: Scrape): RawReading[] {
-  return rows.slice(0, MOST_PARTS).map((row, place) => {
+  if (rows.length > MOST_PARTS) {
+    const origin = printable(tooMany(series, 'CPU packages', rows));
+    return [{ component: 'cpu', id: 'package-0', quantity: 'power', value: null, cause: 'invalid', origin }];
+  }
+  return rows.map((row, place) => {
     const told = (series.by ?? []).flatMap((label) => row.labels?.[label] || [])[0] ?? '';
     // `/sys/class/powercap/intel-rapl:1`, or the socket's number. Kepler adds sockets up under a path of no socket.
     const socket = /(?:^|:)(\d{1,3})$/.exec(told)?.[1];
@@ -176,6 +182,9 @@ function packageReadings(series: PowerSeries, rows: readonly Row[], scrape: Scra
     return { ...what, value: power.watts, origin, ...oldestOf(stamp === undefined ? [] : [stamp]) };
   });
 }
+
+const tooMany = ({ exporter }: PowerSeries, what: string, rows: readonly Row[]): string =>
+  `${exporter}: ${rows.length} ${what}, at most ${MOST_PARTS} are read`;
 
 /** Supplies by what tells them apart; of a repeated one the row that counts against it. */
 function partsOf(series: PowerSeries, rows: readonly Row[]): ReadonlyMap<string, Row> {

@@ -166,7 +166,12 @@ t.test('createNodeSeries() explains the zones of RAPL that it leaves out', async
   t.equal(zones.length, 1);
 });
 
-t.test('createNodeSeries() believes an exporter 256 zones of RAPL', async (t) => {
-  const body = Array.from({ length: 300 }, (_, n) => `node_rapl_package_joules_total{index="${n}"} 1\n`).join('');
-  t.equal(readingsOf(read(body), 'cpu', 'power').length, 256);
+t.test('createNodeSeries() reads up to 256 zones of RAPL, and takes no part of more', async (t) => {
+  const powersOf = (count: number): readonly RawReading[] => {
+    const body = Array.from({ length: count }, (_, n) => `node_rapl_package_joules_total{index="${n}"} 1\n`).join('');
+    return readingsOf(read(body), 'cpu', 'power');
+  };
+  t.equal(powersOf(256).length, 256);
+  t.match(powersOf(257), [{ value: null, cause: 'invalid', origin: /257 zones of node_rapl, at most 256/ }]);
+  t.equal(powersOf(257).length, 1);
 });
