@@ -2,6 +2,7 @@
 // effects out. It looks at the clock, gives each event to its steps, and asserts the invariants before it lets go.
 import { tellClockSkew } from './clock-skew.ts';
 import { adoptTrips, resetElsewhere, takeCluster, takeOverLeases } from './cluster-steps.ts';
+import { groupedBy } from './collections.ts';
 import { cardTemperatureC } from './constraints.ts';
 import type { WorstMargin } from './evaluate.ts';
 import type { Answer, Effect, Moment, SafetyEvent } from './events.ts';
@@ -183,8 +184,7 @@ function observe(
   why: 'tick' | 'fast' | 'question',
   asked: readonly string[] | null = [],
 ): void {
-  const byNode = new Map<string, SourceReport[]>();
-  for (const report of reports) byNode.set(report.node, [...(byNode.get(report.node) ?? []), report]);
+  const byNode = groupedBy(reports, ({ node }) => node);
   for (const [node, own] of byNode) takeReports(step, node, own);
   if (why === 'tick') {
     for (const name of step.state.settings.nodes.keys()) {

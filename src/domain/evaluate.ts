@@ -155,25 +155,22 @@ function numbersOf(
 
 /** How far a reading is from its hard stop (its maximum where it has none), as a share of it: 1 cold, 0 at the limit. */
 export function worstMargin(node: NodeReadings, limits: NodeLimits): WorstMargin | null {
-  let worst: WorstMargin | null = null;
+  let worst: Reading | null = null;
+  let [limit, marginRatio] = [Infinity, Infinity];
   for (const reading of node.readings) {
     if (reading.state.kind !== 'measured') continue;
-    const limit = hardLimitOf(reading, limits);
-    if (limit === null) continue;
-    const marginRatio = (limit - reading.state.value) / limit;
-    if (worst && worst.marginRatio <= marginRatio) continue;
-    worst = {
-      node: node.node,
-      component: reading.component,
-      ...(reading.id !== undefined && { id: reading.id }),
-      quantity: reading.quantity,
-      value: reading.state.value,
-      unit: reading.state.unit,
-      limit,
-      marginRatio,
-    };
+    const ownLimit = hardLimitOf(reading, limits);
+    if (ownLimit === null) continue;
+    const ownRatio = (ownLimit - reading.state.value) / ownLimit;
+    if (worst && marginRatio <= ownRatio) continue;
+    worst = reading;
+    limit = ownLimit;
+    marginRatio = ownRatio;
   }
-  return worst;
+  if (worst?.state.kind !== 'measured') return null;
+  const { component, id, quantity, state } = worst;
+  const { value, unit } = state;
+  return { node: node.node, component, ...(id !== undefined && { id }), quantity, value, unit, limit, marginRatio };
 }
 
 export interface WorstMargin {

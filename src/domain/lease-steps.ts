@@ -268,7 +268,8 @@ export function askRelease(step: Step, leaseId: string, identity: string, isUnto
 export function updateLeases(step: Step): void {
   const { state, nowMs } = step;
   if (state.leases.size === 0) return;
-  const leases = new Map(state.leases);
+  // Thousands of leases, and most looks change none: then what is kept beside their set serves on.
+  let leases: Map<string, Lease> | null = null;
   const everything = actionOf(state, { kind: 'all' });
   for (const lease of state.leases.values()) {
     const { action, isReducing } = lease.nodes ? actionOf(state, scopeOf(lease.nodes)) : everything;
@@ -279,9 +280,11 @@ export function updateLeases(step: Step): void {
       const message = `"${lease.workload}" has been told ${action} for two minutes and the cause still stands`;
       step.tell({ name: 'not-obeyed', leaseId: lease.id, message }, 'warn');
     }
+    if (after === lease) continue;
+    leases ??= new Map(state.leases);
     leases.set(lease.id, after);
   }
-  step.change({ leases });
+  if (leases) step.change({ leases });
 }
 
 function tellCut(step: Step, lease: Lease): void {

@@ -174,7 +174,8 @@ export function leaseAfter(lease: Lease, action: Action, isReducing: boolean, no
   const isStillHeld = lease.reducedUntilMs !== null && nowMs < lease.reducedUntilMs;
   const reducedUntilMs = isReducing ? nowMs + REDUCTION_HELD_MS : isStillHeld ? lease.reducedUntilMs : null;
   const told = lease.told.action === action ? lease.told : { action, sinceMs: nowMs, notObeyed: false };
-  return { ...lease, reducedUntilMs, told };
+  const isSame = reducedUntilMs === lease.reducedUntilMs && told === lease.told;
+  return isSame ? lease : { ...lease, reducedUntilMs, told };
 }
 
 /** Whether `not-obeyed` is due: told to wait or to reduce for two minutes, and the cause still stands. */

@@ -72,15 +72,21 @@ export function readNode(watch: NodeWatch, settings: NodeSettings, options: Read
   return { node: watch.node, readings, throttledGpus: throttledGpus(watch, settings) };
 }
 
+const OF_SOME_GPU = (['temperature', 'power', 'memory'] as const).map((quantity) => ({
+  quantity,
+  key: readingKey('gpu', undefined, quantity),
+}));
+
 /**
  * What a source says of a GPU that it cannot name, and cannot give: perhaps of a card that nothing else names, so it is
  * missing while it is said. Such a word is not remembered: the card may be told whole at the next look.
  */
 function lostOfSomeGpu(node: string, merged: ReadonlyMap<string, Reading>, settings: NodeSettings): Reading[] {
-  return (['temperature', 'power', 'memory'] as const).flatMap((quantity) => {
-    const state = merged.get(readingKey('gpu', undefined, quantity))?.state;
+  return OF_SOME_GPU.flatMap(({ quantity, key }) => {
+    const state = merged.get(key)?.state;
+    if (state?.kind !== 'missing' || state.cause !== 'invalid') return [];
     const requirement = requirementOf('gpu', quantity);
-    if (state?.kind !== 'missing' || state.cause !== 'invalid' || requirement === null) return [];
+    if (requirement === null) return [];
     const waived = settings.waive.includes(requirement);
     return [{ node, component: 'gpu', quantity, state: { ...state, required: !waived, waived } }];
   });

@@ -1,6 +1,6 @@
 // What has been seen of one node: each of its sources over time, its cards, and what they once were able to tell.
 import { type GpuIdentities, identifyGpus } from './known-gpus.ts';
-import { type HardwareLimits, readingKey } from './reading.ts';
+import { type GpuSighting, type HardwareLimits, readingKey, type SourceReport } from './reading.ts';
 import type { SourceWatch } from './tracking.ts';
 
 /** Slowdown temperatures of ids that are no known card, remembered all the same. */
@@ -26,9 +26,13 @@ export function rewatchNode(
   sources: ReadonlyMap<string, SourceWatch>,
   simulated: boolean,
 ): NodeWatch {
-  const answers = [...sources.values()].flatMap((source) => (source.lastAnswer ? [source.lastAnswer] : []));
-  const current = answers.filter((answer) => sources.get(answer.source)?.lastReport === answer);
-  const sightings = current.flatMap((answer) => answer.gpus);
+  const answers: SourceReport[] = [];
+  const sightings: GpuSighting[] = [];
+  for (const { lastAnswer, lastReport } of sources.values()) {
+    if (!lastAnswer) continue;
+    answers.push(lastAnswer);
+    if (lastAnswer === lastReport) sightings.push(...lastAnswer.gpus);
+  }
   const gpus = identifyGpus(before.gpus.known, sightings, simulated);
   const slowdownC = takeSlowdowns(before.slowdownC, answers, gpus);
   // Most looks see nothing new: then the sets of before serve on, with nothing copied.

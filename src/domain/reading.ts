@@ -160,8 +160,11 @@ export interface ScrapeFigures {
   readonly sourceWallAheadMs: number | null;
 }
 
-/** A report with nothing in it yet; spread it and set what there is. */
-export const EMPTY_REPORT = Object.freeze({
+/**
+ * A report with nothing in it yet; spread it and set what there is. Not frozen: V8 gives each copy of a frozen object a
+ * shape of its own, and whatever reads the reports of a fleet then looks up each field by its name.
+ */
+export const EMPTY_REPORT = {
   readings: [],
   gpus: [],
   gpuSigns: [],
@@ -169,7 +172,7 @@ export const EMPTY_REPORT = Object.freeze({
   throttledGpus: [],
   hardwareLimits: [],
   notes: [],
-}) satisfies Partial<SourceReport>;
+} as const satisfies Partial<SourceReport>;
 
 /** A reading after plausibility, freshness and merging: what evaluate() judges and /status shows. */
 export interface Reading {

@@ -153,14 +153,17 @@ function failureOf(before: SourceWatch | null, report: SourceReport): { cause: s
   const excess = excessOf(report);
   if (excess) return { cause: 'bad-body', detail: excess };
   const families: RawReading[] = [];
-  const isKnown = (raw: RawReading): boolean =>
-    families.some(({ component, quantity }) => component === raw.component && quantity === raw.quantity);
-  for (const { raw } of before?.tracks.values() ?? []) if (!isKnown(raw)) families.push(raw);
-  if (families.length > 0 && !report.readings.some((raw) => !raw.informational && isKnown(raw))) {
-    return { cause: 'empty', detail: 'the source answered without any of the readings that it gave before' };
+  for (const { raw } of before?.tracks.values() ?? []) {
+    if (families.some((other) => isSameFamily(other, raw))) continue;
+    if (report.readings.some((now) => !now.informational && isSameFamily(now, raw))) return null;
+    families.push(raw);
   }
-  return null;
+  if (families.length === 0) return null;
+  return { cause: 'empty', detail: 'the source answered without any of the readings that it gave before' };
 }
+
+const isSameFamily = (one: RawReading, other: RawReading): boolean =>
+  one.component === other.component && one.quantity === other.quantity;
 
 /**
  * When a sample was taken: as the source says; else, while it repeats itself, when its witness last moved (a slow
@@ -278,18 +281,30 @@ function watchReading(
 function withPower(powers: Track['powers'], atMs: number, powerW: number | null): Track['powers'] {
   if (powerW === null) return powers;
   const last = powers.at(-1);
-  const kept = powers.filter((sample) => sample.atMs >= atMs - FROZEN_UNDER_LOAD_MS);
+  const isKept = (sample: Track['powers'][number]): boolean => sample.atMs >= atMs - FROZEN_UNDER_LOAD_MS;
+  const kept = powers.every(isKept) ? powers : powers.filter(isKept);
   if (last && atMs - last.atMs < 1_900) return kept;
   return [...kept, { atMs, powerW }];
 }
 
 function isStuckUnderLoad(isTemperature: boolean, sinceMs: number, atMs: number, powers: Track['powers']): boolean {
-  if (!isTemperature || atMs - sinceMs < FROZEN_UNDER_LOAD_MS) return false;
+  if (!isTemperature || atMs - sinceMs < FROZEN_UNDER_LOAD_MS || isSteady(powers)) return false;
   const startMs = atMs - FROZEN_UNDER_LOAD_MS;
   const inFirst = (sample: Track['powers'][number]): boolean => sample.atMs < startMs + MINUTE_MS;
   const first = meanOf(powers.filter(inFirst).map(({ powerW }) => powerW));
   const second = meanOf(withoutHighest(powers.filter((sample) => !inFirst(sample)).map(({ powerW }) => powerW)));
   return first !== null && second !== null && second - first >= FROZEN_UNDER_LOAD_RISE_W;
+}
+
+/** No two means of these powers can be so far apart: so it is beside most temperatures that stand still. */
+function isSteady(powers: Track['powers']): boolean {
+  let lowestW = Infinity;
+  let highestW = -Infinity;
+  for (const { powerW } of powers) {
+    lowestW = Math.min(lowestW, powerW);
+    highestW = Math.max(highestW, powerW);
+  }
+  return highestW - lowestW < FROZEN_UNDER_LOAD_RISE_W;
 }
 
 /** One mad sample of a power among the six of a minute would raise their mean by 100 W, and a settled temperature stands still. */

@@ -66,7 +66,9 @@ export function compose(
 /** The findings that stand for the nodes asked about, from their last evaluation. */
 export function standingFindings(state: SafetyState, scope: Scope): Finding[] {
   if (scope.kind === 'all') return [...state.nodes.values()].flatMap((node) => node.findings);
-  return [...new Set(scope.nodes)].flatMap((name) => state.nodes.get(name)?.findings ?? []);
+  // A lease is most often of one node.
+  const names = scope.nodes.length > 1 ? [...new Set(scope.nodes)] : scope.nodes;
+  return names.flatMap((name) => state.nodes.get(name)?.findings ?? []);
 }
 
 /** What a lease's holder must do now. */
