@@ -91,7 +91,8 @@ export function createLightSource(parts: {
       if (failure !== null) {
         return { ...base, startedAtMs, finishedAtMs, outcome: { kind: 'failed', cause: failure, detail: failure } };
       }
-      return { ...base, ...light, startedAtMs, finishedAtMs, outcome: { kind: 'answered' } };
+      const { readings, gpus, witnesses } = light;
+      return { ...base, readings, gpus, witnesses, startedAtMs, finishedAtMs, outcome: { kind: 'answered' } };
     },
     close: async () => undefined,
   };

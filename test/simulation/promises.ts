@@ -365,7 +365,7 @@ export class Promises {
     const loadedSinceMs = this.#loadedSinceMs.get(machine);
     if (loadedSinceMs === undefined) return;
     for (const life of lives) {
-      if (machine.exporters.every((exporter) => isJustGood(exporter, life, timeline.nowMs, BLIND_ANSWERED_MS / 2)))
+      if (machine.exporters.every((exporter) => isJustGood(exporter, life, timeline.nowMs, this.#blindMs / 2)))
         continue;
       if (!life.running || life.clock.isBlocked || isHeld(life, machine.name)) continue;
       if (!machine.exporters.some(({ lastGoodAtMs }) => lastGoodAtMs.has(life.number))) continue;

@@ -85,6 +85,8 @@ interface Mix {
   readonly minutes: Readonly<Record<Story['kind'], readonly [number, number]>>;
   /** The looks of light worlds, tick and fast. All others have the defaults. */
   readonly lightIntervalsMs: readonly number[];
+  /** For how long a lease of a light world stands unrenewed. */
+  readonly lightTtlsMs: readonly number[];
   /** Acts in an hour of a light world's node. */
   readonly lightActsPerHour: number;
 }
@@ -95,12 +97,14 @@ const MIXES = {
     weights: { light: 5, cluster: 2.5, fleet: 1.2, workstation: 1.3 },
     minutes: { light: [13, 20], cluster: [6, 8], fleet: [6, 8], workstation: [7, 11] },
     lightIntervalsMs: [10_000, 20_000, 30_000, 30_000],
+    lightTtlsMs: [60_000, 120_000, 300_000],
     lightActsPerHour: 1,
   },
   long: {
     weights: { light: 3, cluster: 2.5, fleet: 1.2, workstation: 1.3 },
     minutes: { light: [180, 360], cluster: [6, 8], fleet: [6, 8], workstation: [7, 11] },
-    lightIntervalsMs: [10_000, 20_000, 30_000, 30_000, 30_000, 30_000, 30_000, 30_000],
+    lightIntervalsMs: [10_000, 20_000, ...Array.from({ length: 10 }, () => 30_000)],
+    lightTtlsMs: [60_000, ...Array.from({ length: 4 }, () => 300_000)],
     lightActsPerHour: 0.5,
   },
 } as const satisfies Record<string, Mix>;
@@ -110,7 +114,7 @@ export type MixName = keyof typeof MIXES;
 /** The story of a seed. Of the same seed and mix always the same. */
 export function storyOf(seed: number, mix: MixName = 'many'): Story {
   const chance = new Chance(seed, 'story');
-  const { weights, minutes, lightIntervalsMs, lightActsPerHour } = MIXES[mix];
+  const { weights, minutes, lightIntervalsMs, lightTtlsMs, lightActsPerHour } = MIXES[mix];
   const kind = chance.weighted(weights);
   const [fewest, most] = COUNTS[kind];
   const count = chance.whole(fewest, most);
@@ -121,8 +125,8 @@ export function storyOf(seed: number, mix: MixName = 'many'): Story {
     return { cards, exporters: exportersOf(chance, kind) };
   });
   const workloads = nodes.flatMap((_, node) => {
-    const own = [workloadOf(chance, kind, node, true)];
-    if (kind === 'cluster' && chance.is(0.3)) own.push(workloadOf(chance, kind, node, false));
+    const own = [workloadOf(chance, kind, node, true, lightTtlsMs)];
+    if (kind === 'cluster' && chance.is(0.3)) own.push(workloadOf(chance, kind, node, false, lightTtlsMs));
     return own;
   });
   const isLight = kind === 'light';
@@ -159,7 +163,13 @@ function exportersOf(chance: Chance, kind: Story['kind']): readonly NodeExporter
   return chance.is(0.3) ? [of('node'), of('dcgm'), of('nvidia')] : [of('node'), of('dcgm')];
 }
 
-function workloadOf(chance: Chance, kind: Story['kind'], node: number, hasLease: boolean): Story['workloads'][number] {
+function workloadOf(
+  chance: Chance,
+  kind: Story['kind'],
+  node: number,
+  hasLease: boolean,
+  lightTtlsMs: readonly number[],
+): Story['workloads'][number] {
   const kinds: Readonly<Record<Story['kind'], readonly WorkloadKind[]>> = {
     fleet: ['client'],
     light: ['client'],
@@ -171,7 +181,7 @@ function workloadOf(chance: Chance, kind: Story['kind'], node: number, hasLease:
     kind: hasLease ? chance.pick(kinds[kind]) : 'deployment',
     obedience: hasLease ? chance.weighted({ obeys: 5, lags: 2, ignores: 3 }) : 'ignores',
     hasLease,
-    ttlMs: kind === 'light' ? chance.pick([60_000, 120_000, 300_000]) : 30_000,
+    ttlMs: kind === 'light' ? chance.pick(lightTtlsMs) : 30_000,
     intensity: chance.pick([0.5, 0.7, 0.8, 0.8]),
   };
 }
