@@ -179,8 +179,8 @@ function sampleTime(raw: RawReading, old: Track | null, witness: WitnessWatch | 
 }
 
 function missing(old: Track | null, raw: RawReading, cause: MissingCause, detail: string): Track {
-  const base = old ?? EMPTY_TRACK;
-  return { ...base, raw, state: { kind: 'missing', cause, detail } };
+  const state = { kind: 'missing', cause, detail } as const;
+  return old ? { ...old, raw, state } : { raw, state, ...EMPTY_TRACK };
 }
 
 const VALID: Track['state'] = Object.freeze({ kind: 'valid' });
@@ -230,9 +230,9 @@ function watchReading(
   const { value } = parsed;
   if (!old?.hasValue) {
     return {
-      ...EMPTY_TRACK,
       raw,
       state: VALID,
+      ...EMPTY_TRACK,
       hasValue: true,
       value,
       atMs,

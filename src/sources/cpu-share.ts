@@ -12,6 +12,9 @@ export const LONGEST_SHARE_MS = 60_000;
  * a CPU sleeps or a hypervisor steals time; further back, the CPU was unplugged and begins anew (node_exporter's rule).
  */
 const SMALLEST_RESET_TICKS = 300;
+/** Places in {@link CpuTimes.cpus} of the time in which a CPU does nothing. */
+const IDLE = 3;
+const IOWAIT = 4;
 
 export interface CpuTimes {
   /** Monotonic time of the sample. */
@@ -36,25 +39,29 @@ export function shareBetween(from: CpuTimes, to: CpuTimes, where: string): RawRe
   for (const [cpu, after] of to.cpus) {
     const before = from.cpus.get(cpu);
     if (!before) continue;
-    const steps = after.map((ticks, mode) => (ticks ?? 0) - (before[mode] ?? ticks ?? 0));
-    if (steps.some((step) => step <= -SMALLEST_RESET_TICKS)) {
+    let all = 0;
+    let idle = 0;
+    let isReset = false;
+    for (let mode = 0; mode < after.length; mode += 1) {
+      const step = (after[mode] ?? 0) - (before[mode] ?? after[mode] ?? 0);
+      isReset ||= step <= -SMALLEST_RESET_TICKS;
+      // A small step back is jitter. Dropping the whole CPU for it would hide one that is busy.
+      const forward = Math.max(0, step);
+      all += forward;
+      if (mode === IDLE || mode === IOWAIT) idle += forward;
+    }
+    if (isReset) {
       reset++;
       continue;
     }
-    // A small step back is jitter. Dropping the whole CPU for it would hide one that is busy.
-    const forward = steps.map((step) => Math.max(0, step));
-    const [, , , idle = 0, iowait = 0] = forward;
-    const all = forward.reduce((sum, step) => sum + step, 0);
     if (all > 0) counted++;
     allTicks += all;
-    workedTicks += all - idle - iowait;
+    workedTicks += all - idle;
   }
   const over = `over ${((to.atMs - from.atMs) / 1000).toFixed(1)} s`;
   const left = reset === 0 ? '' : `; ${reset} left out: counters began anew`;
-  const reading = { component: 'cpu', quantity: 'utilization', sampledAtMs: to.atMs } as const;
-  if (allTicks === 0) {
-    return { ...reading, value: null, cause: 'frozen', origin: `${where}: no counter moved ${over}${left}` };
-  }
+  const reading = { component: 'cpu', quantity: 'utilization', sampledAtMs: to.atMs, value: null, origin: '' } as const;
+  if (allTicks === 0) return { ...reading, cause: 'frozen', origin: `${where}: no counter moved ${over}${left}` };
   const origin = `${where}: ${counted} of ${to.cpus.size} CPUs ${over}${left}`;
   return { ...reading, value: workedTicks / allTicks, origin };
 }

@@ -227,7 +227,7 @@ export function dieSensors<S extends { readonly sensor: string; readonly label: 
   sensors: readonly S[],
   tctlOffsetC: number,
 ): { readonly kept: readonly (S & { readonly offsetC: number })[]; readonly besideTdie: readonly S[] } {
-  if (!tellsTctl(chipName)) return { kept: sensors.map((each) => ({ ...each, offsetC: 0 })), besideTdie: [] };
+  if (!tellsTctl(chipName)) return { kept: sensors.map((each) => ({ offsetC: 0, ...each })), besideTdie: [] };
   const hasTdie = chipName === 'zenpower' || sensors.some(({ label }) => label === 'Tdie');
   // Before Linux 5.x k10temp had no labels; its temp1 was Tctl.
   const isTctl = ({ sensor, label }: S): boolean =>

@@ -28,16 +28,26 @@ const NAME_LENGTH = 80;
  * Identities by the labels that they are of: rows of one card bear the same, tick after tick, on every node of a
  * cluster. Full, it is emptied and fills anew.
  */
-const KNOWN = new Map<GpuExporter, { readonly names: readonly string[]; readonly byText: Map<string, RowIdentity> }>();
+const KNOWN = new Map<
+  GpuExporter,
+  {
+    readonly names: readonly string[];
+    readonly byText: Map<string, RowIdentity>;
+    /** A series that is told again has the very labels of before. */
+    readonly byLabels: WeakMap<Labels, RowIdentity>;
+  }
+>();
 const MOST_KNOWN = 50_000;
 
 /** What the labels of a row tell of its card; the same object for the same labels. */
 export function identityOf(exporter: GpuExporter, labels: Labels): RowIdentity {
   let known = KNOWN.get(exporter);
   if (!known) {
-    known = { names: Object.values(exporter.labels).flat(), byText: new Map() };
+    known = { names: Object.values(exporter.labels).flat(), byText: new Map(), byLabels: new WeakMap() };
     KNOWN.set(exporter, known);
   }
+  const again = known.byLabels.get(labels);
+  if (again) return again;
   let text = '';
   for (const name of known.names) text += `${labels[name] ?? ''}\n`;
   let identity = known.byText.get(text);
@@ -46,6 +56,7 @@ export function identityOf(exporter: GpuExporter, labels: Labels): RowIdentity {
     if (known.byText.size >= MOST_KNOWN) known.byText.clear();
     known.byText.set(text, identity);
   }
+  known.byLabels.set(labels, identity);
   return identity;
 }
 

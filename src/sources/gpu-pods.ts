@@ -16,12 +16,24 @@ const NAMES = [
   { pod: 'pod_name', namespace: 'pod_namespace' },
 ] as const;
 
+/** A series that is told again has the very labels of before. */
+const known = new WeakMap<Labels, string | null>();
+
 /**
  * `namespace/name` of the pod that a row names as the card's user; `null` for none. A server that scraped the row has
  * given `pod` the name of the exporter's own pod and keeps what it found as `exported_pod` (`honor_labels: false`), so
  * beside its `instance` a plain `pod` is not believed.
  */
 export function podOf(labels: Labels): string | null {
+  let pod = known.get(labels);
+  if (pod === undefined) {
+    pod = readPod(labels);
+    known.set(labels, pod);
+  }
+  return pod;
+}
+
+function readPod(labels: Labels): string | null {
   for (const names of NAMES) {
     const pod = labels[`exported_${names.pod}`] ?? (labels['instance'] === undefined ? labels[names.pod] : undefined);
     if (pod === undefined) continue;

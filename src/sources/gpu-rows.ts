@@ -64,8 +64,11 @@ const FATAL_XIDS: ReadonlyMap<number, string> = new Map([
 /** What `rows`, all of the card `id`, say together. At least one row. */
 export function readCard(id: string, rows: readonly GpuRow[], given: Given): CardAnswer {
   const byFact = groupedBy(rows, ({ series }) => series.is);
-  const of = (...facts: readonly GpuSeries['is'][]): readonly GpuRow[] =>
-    facts.flatMap((fact) => byFact.get(fact) ?? []);
+  const of = (...facts: readonly GpuSeries['is'][]): readonly GpuRow[] => {
+    const found: GpuRow[] = [];
+    for (const fact of facts) for (const row of byFact.get(fact) ?? []) found.push(row);
+    return found;
+  };
   const memory = memoryReadings(id, of('memory-used', 'memory-free', 'memory-size', 'memory-ratio'));
   const readings = [
     ...judgedReadings(id, 'temperature', of('temperature'), given),
@@ -113,7 +116,8 @@ function readingOf(id: string, quantity: Quantity, row: GpuRow): RawReading {
         cause: value.cause,
         origin: printable(`${originOf(row)}: ${value.text}`),
       };
-  return sampledAtMs === undefined ? reading : { ...reading, sampledAtMs };
+  // In this order it has the shape of all others: V8 gives a copy to which something is added a shape of its own.
+  return sampledAtMs === undefined ? reading : { sampledAtMs, ...reading };
 }
 
 function originOf({ exporter, name, identity: { part } }: GpuRow): string {
@@ -128,7 +132,7 @@ function originOf({ exporter, name, identity: { part } }: GpuRow): string {
 /** Of whole cards, by the names of series.ts: the same for every card at every tick. */
 const ORIGINS = new Map<string, { readonly exporter: GpuExporter; readonly text: string }>();
 
-const shown = (reading: RawReading): RawReading => ({ ...reading, informational: true });
+const shown = (reading: RawReading): RawReading => ({ informational: true, ...reading });
 
 /**
  * Temperature or power. A stand-in (instant power, the hot spot) is judged while the card has never given the real one:
@@ -146,7 +150,7 @@ function judgedReadings(id: string, quantity: 'temperature' | 'power', rows: rea
 function memoryTemperature(id: string, row: GpuRow): RawReading {
   const reading = readingOf(id, 'temperature', row);
   if (reading.value !== 0) return reading;
-  return { ...reading, value: null, cause: 'not-supported', origin: printable(`${reading.origin}: 0, no sensor`) };
+  return { cause: 'not-supported', ...reading, value: null, origin: printable(`${reading.origin}: 0, no sensor`) };
 }
 
 interface Memory {
@@ -239,9 +243,11 @@ const MOST_MEMORY = 2 ** 50;
 function sightingOf(id: string, rows: readonly GpuRow[], memory: readonly RawReading[]): GpuSighting {
   const told = <Key extends 'uuid' | 'pciAddress' | 'name'>(key: Key): string | undefined => {
     // A further partition's UUID is not the card's.
-    return rows
-      .map(({ identity }) => identity[key])
-      .find((value) => value !== undefined && (key !== 'uuid' || value === id));
+    for (const { identity } of rows) {
+      const value = identity[key];
+      if (value !== undefined && (key !== 'uuid' || value === id)) return value;
+    }
+    return undefined;
   };
   const [uuid, pciAddress, name] = [told('uuid'), told('pciAddress'), told('name')];
   const pods = podsOf(rows);
@@ -332,6 +338,7 @@ function faultNotes(id: string, rows: readonly GpuRow[]): string[] {
 
 /** Sharing pods and instances repeat a card's rows. Values are compared as numbers: as text they take longer than all else. */
 function withoutRepeats(readings: readonly RawReading[]): readonly RawReading[] {
+  if (new Set(readings.map(({ value }) => value)).size === readings.length) return readings;
   const told = new Map<number | null, Set<string>>();
   return readings.filter(({ quantity, value, cause, informational, sampledAtMs, origin }) => {
     const rest = `${quantity} ${cause} ${informational} ${sampledAtMs} ${value === null ? origin : ''}`;

@@ -87,7 +87,8 @@ function readGpus(scrape: Scrape, given: Set<string>, explains: boolean): Series
   }
   const { signs, failed } = failuresOf(scrape);
   const answers = [...cards].map(([id, own]) => answerOf(id, own, failed, given));
-  const present = new Set([...cards.values()].flatMap((own) => own.map(({ exporter }) => exporter)));
+  const present = new Set<GpuExporter>();
+  for (const own of cards.values()) for (const { exporter } of own) present.add(exporter);
   const cardless = readUnnamed(scrape, unnamed, nobodys, present, given);
   const limitsNote =
     leftOut.size === 0 ? [] : [`GPUs: more than ${MOST_CARDS} are named; ${leftOut.size} are left out`];

@@ -130,16 +130,22 @@ function readChip(node: NodeSamples, { chip, name }: HwmonChip, id: string, tctl
     }
   }
   const criticalC = criticalOf(node, chip, kept);
-  const found = { ...(criticalC !== undefined && { criticalC }), notes, ignored };
+  const found = { notes, ignored, ...(criticalC !== undefined && { criticalC }) };
   const best = hottestOf(numbers);
   if (best) {
-    const time = node.timeOf(best.sample);
-    const base = { component: 'cpu', id, quantity: 'temperature', origin: clipped(best.what()) } as const;
-    return { ...found, ...(lost !== undefined && { lost }), reading: { ...base, value: best.celsius, ...time } };
+    const reading: RawReading = {
+      component: 'cpu',
+      id,
+      quantity: 'temperature',
+      value: best.celsius,
+      origin: clipped(best.what()),
+      ...node.timeOf(best.sample),
+    };
+    return { reading, ...found, ...(lost !== undefined && { lost }) };
   }
   // A chip that its driver registered has a sensor: the exporter leaves out what it cannot read.
   const detail = silent?.detail ?? `${name} (${chip}) is listed without a temperature: node_exporter cannot read it`;
-  return { ...found, reading: missing(id, silent?.cause ?? 'unreadable', detail) };
+  return { reading: missing(id, silent?.cause ?? 'unreadable', detail), ...found };
 }
 
 function readSensor(

@@ -48,7 +48,7 @@ function noNewerThan(atMs: number | null, answer: SeriesAnswer): SeriesAnswer {
 
 /** In a merged body node_exporter's clock goes on while a GPU's exporter repeats itself for ever. */
 function byAnotherProgram(answer: SeriesAnswer): SeriesAnswer {
-  return { ...answer, readings: answer.readings.map((reading) => ({ ...reading, ownWitnessOnly: true as const })) };
+  return { ...answer, readings: answer.readings.map((reading) => ({ ownWitnessOnly: true as const, ...reading })) };
 }
 
 function join(answers: readonly SeriesAnswer[]): SeriesAnswer {
