@@ -160,11 +160,8 @@ export interface ScrapeFigures {
   readonly sourceWallAheadMs: number | null;
 }
 
-/**
- * A report with nothing in it yet; spread it and set what there is. Not frozen: V8 gives each copy of a frozen object a
- * shape of its own, and whatever reads the reports of a fleet then looks up each field by its name.
- */
-export const EMPTY_REPORT = {
+/** A report with nothing in it yet; spread it and set what there is. */
+export const EMPTY_REPORT = Object.freeze({
   readings: [],
   gpus: [],
   gpuSigns: [],
@@ -172,7 +169,7 @@ export const EMPTY_REPORT = {
   throttledGpus: [],
   hardwareLimits: [],
   notes: [],
-} as const satisfies Partial<SourceReport>;
+}) satisfies Partial<SourceReport>;
 
 /** A reading after plausibility, freshness and merging: what evaluate() judges and /status shows. */
 export interface Reading {

@@ -91,8 +91,20 @@ export function createLightSource(parts: {
       if (failure !== null) {
         return { ...base, startedAtMs, finishedAtMs, outcome: { kind: 'failed', cause: failure, detail: failure } };
       }
-      const { readings, gpus, witnesses } = light;
-      return { ...base, readings, gpus, witnesses, startedAtMs, finishedAtMs, outcome: { kind: 'answered' } };
+      return {
+        source: base.source,
+        node: base.node,
+        startedAtMs,
+        finishedAtMs,
+        outcome: { kind: 'answered' },
+        readings: light.readings,
+        gpus: light.gpus,
+        gpuSigns: [],
+        witnesses: light.witnesses,
+        throttledGpus: [],
+        hardwareLimits: [],
+        notes: [],
+      };
     },
     close: async () => undefined,
   };
