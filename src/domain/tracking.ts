@@ -277,13 +277,18 @@ function watchReading(
   };
 }
 
-/** Keeps the powers of the last two minutes, at most one in two seconds: 61 entries. */
+/**
+ * Keeps the powers of the last two minutes, at most one in two seconds: 61 entries. Of two that are closer the lower one,
+ * since a second look takes a mad sample back, and where looks are far apart two mad ones would make the mean of a minute.
+ */
 function withPower(powers: Track['powers'], atMs: number, powerW: number | null): Track['powers'] {
   if (powerW === null) return powers;
   const last = powers.at(-1);
   const isKept = (sample: Track['powers'][number]): boolean => sample.atMs >= atMs - FROZEN_UNDER_LOAD_MS;
   const kept = powers.every(isKept) ? powers : powers.filter(isKept);
-  if (last && atMs - last.atMs < 1_900) return kept;
+  if (last && atMs - last.atMs < 1_900) {
+    return powerW < last.powerW ? [...kept.slice(0, -1), { atMs: last.atMs, powerW }] : kept;
+  }
   return [...kept, { atMs, powerW }];
 }
 

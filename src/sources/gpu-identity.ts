@@ -26,7 +26,7 @@ const NAME_LENGTH = 80;
 
 /**
  * Identities by the labels that they are of: rows of one card bear the same, tick after tick, on every node of a
- * cluster. Full, it is emptied and fills anew.
+ * cluster. Too many texts are let go of, and fill anew.
  */
 const KNOWN = new Map<
   GpuExporter,

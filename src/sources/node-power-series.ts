@@ -106,11 +106,8 @@ export class NodeRapl {
   readonly #rates = new EnergyRates();
 
   read(node: NodeSamples): NodePowers {
-    const zones = zonesOf(node);
-    if (zones.length > MOST_ZONES) {
-      const origin = `${zones.length} zones of node_rapl, at most ${MOST_ZONES} are read`;
-      return { readings: [unreadable('too-many-zones', origin)], notes: [], ignored: [] };
-    }
+    const told = zonesOf(node);
+    const zones = told.slice(0, MOST_ZONES);
     const paths = new Set(zones.map(({ entry }) => entry));
     const { mirrored } = countedEntries([...paths]);
     const names = new Map(zones.map(({ entry, name }) => [entry, name]));
@@ -129,6 +126,9 @@ export class NodeRapl {
     }
     const lost = node.lostLinesOf([...NODE_RAPL.keys()])[0];
     if (lost) readings.push(unreadable('unreadable-line', clipped(rejectionText(lost))));
+    if (told.length > MOST_ZONES) {
+      readings.push(unreadable('zones', `node_rapl has ${told.length} zones, at most ${MOST_ZONES} are read`));
+    }
     const isAsked = node.of(NODE.collectorSuccess).some(({ labels }) => labels['collector'] === 'rapl');
     const none = 'CPU power: no node_rapl series: no RAPL here, or node_exporter does not run as root';
     return { readings, notes: isAsked && zones.length === 0 ? [none] : [], ignored: ignoredOf(zones, counted) };

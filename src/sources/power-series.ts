@@ -32,8 +32,8 @@ export interface PowerSeriesOptions extends SeriesOptions {
   readonly outlets: readonly PowerOutlet[];
 }
 
-/** More sockets or supplies than any machine has. */
-const MOST_PARTS = 64;
+/** More supplies than any machine has. Of totals and sockets the bound is that of a report. */
+const MOST_SUPPLIES = 64;
 const MOST_NOTES = 30;
 const MOST_IGNORED = 100;
 const READ_NAMES: ReadonlySet<string> = new Set(POWER_SERIES_NAMES);
@@ -93,8 +93,8 @@ class PowerEngine implements SeriesEngine {
     const down = upFailure(series, scrape);
     if (supplies.size === 0 && most === 0) return [];
     if (supplies.size === 0 && down !== null) return missing('unreadable', down);
-    if (supplies.size > MOST_PARTS)
-      return missing('invalid', `${supplies.size} of them, at most ${MOST_PARTS} are read`);
+    if (supplies.size > MOST_SUPPLIES)
+      return missing('invalid', `${supplies.size} of them, at most ${MOST_SUPPLIES} are read`);
     let watts = 0;
     const stamps: number[] = [];
     for (const row of supplies.values()) {
@@ -146,8 +146,6 @@ function totalReadings(series: PowerSeries, rows: readonly Row[], scrape: Scrape
   const rank = series.rank ?? POWER_RANK.supplies;
   const down = rows.length === 0 ? upFailure(series, scrape) : null;
   if (down !== null) return [missingTotal('unreadable', `${series.exporter}: ${down}`, rank)];
-  // Any of them may be the highest.
-  if (rows.length > MOST_PARTS) return [missingTotal('invalid', tooMany(series, 'totals', rows), rank)];
   return rows.map((row) => {
     const what = `${series.exporter} ${row.name}${labelText(row.labels, [...(series.whole?.names ?? []), 'chassis_id'])}`;
     if (row.kind === 'rejected')
@@ -162,10 +160,6 @@ function totalReadings(series: PowerSeries, rows: readonly Row[], scrape: Scrape
 
 /** W of CPU packages, called as RAPL's are, so that a package that two sources tell counts once. */
 function packageReadings(series: PowerSeries, rows: readonly Row[], scrape: Scrape): RawReading[] {
-  if (rows.length > MOST_PARTS) {
-    const origin = printable(tooMany(series, 'CPU packages', rows));
-    return [{ component: 'cpu', id: 'package-0', quantity: 'power', value: null, cause: 'invalid', origin }];
-  }
   return rows.map((row, place) => {
     const told = (series.by ?? []).flatMap((label) => row.labels?.[label] || [])[0] ?? '';
     // `/sys/class/powercap/intel-rapl:1`, or the socket's number. Kepler adds sockets up under a path of no socket.
@@ -182,9 +176,6 @@ function packageReadings(series: PowerSeries, rows: readonly Row[], scrape: Scra
     return { ...what, value: power.watts, origin, ...oldestOf(stamp === undefined ? [] : [stamp]) };
   });
 }
-
-const tooMany = ({ exporter }: PowerSeries, what: string, rows: readonly Row[]): string =>
-  `${exporter}: ${rows.length} ${what}, at most ${MOST_PARTS} are read`;
 
 /** Supplies by what tells them apart; of a repeated one the row that counts against it. */
 function partsOf(series: PowerSeries, rows: readonly Row[]): ReadonlyMap<string, Row> {

@@ -426,6 +426,23 @@ t.test('watchSource() keeps no more than two minutes of powers beside a temperat
   t.ok((powers[0]?.atMs ?? 0) >= (599 - 120) * S);
 });
 
+t.test(
+  'watchSource() calls no settled temperature stuck for mad samples of its power that were taken back',
+  async (t) => {
+    // Looked at every 30 s, and 1.1 s after each power over its hard stop.
+    const settled = new Watched();
+    const look = (atS: number, powerW: number): void => {
+      settled.look(atS, { readings: [gpuTemperature(59), gpuPower(powerW)] });
+      t.equal(settled.cause(), 'valid', `${atS} s`);
+    };
+    for (let atS = 0; atS <= 600; atS += 30) {
+      const isMad = atS % 60 === 0 && atS >= 240;
+      look(atS, isMad ? 749.67 : 148 + (atS % 7) / 10);
+      if (isMad) look(atS + 1.1, 148.75);
+    }
+  },
+);
+
 t.test('watchSource() finds a stuck sensor that had stood still for long before the load came', async (t) => {
   // A sensor stuck at 28 °C: nine idle minutes, then 295 W.
   const source = steady(600, 28, (atS) => (atS < 540 ? 30 : 295));

@@ -1,8 +1,6 @@
-import { once } from 'node:events';
-import { connect } from 'node:net';
 import type { InjectOptions } from 'fastify';
 import t from 'tap';
-import { loopTurn } from '../../src/clock.ts';
+import { askAndGo } from '../support/impatient-client.ts';
 import { bearer, INTERVAL_MS, NODE, startApp, type TestApp, TOKENS } from '../support/test-app.ts';
 
 const ID = '0b0e7a52-8f0e-4f8e-9d7c-2b1f5f3f9a01';
@@ -182,37 +180,17 @@ t.test('POST /leases does not answer 201 for a lease that a trip ended while it 
 });
 
 t.test('POST /leases grants nothing to whoever has gone, and acts on what was seen for him all the same', async (t) => {
-  const { app, parts, supervisor, rig, actuator, listen } = await startApp(t);
-  const { port } = await listen();
-  const look = parts.monitor.observeNow.bind(parts.monitor);
-  /** Asks, and goes away while the hardware is looked at. */
-  const askAndGo = async (): Promise<void> => {
-    const arrived = once(app.server, 'connection');
-    const client = connect(port, '127.0.0.1');
-    const [server] = await arrived;
-    const looked = new Promise<void>((resolve) => {
-      parts.monitor.observeNow = async (nodes) => {
-        const reports = await look(nodes);
-        client.destroy();
-        await once(server, 'close');
-        setImmediate(resolve);
-        return reports;
-      };
-    });
-    const body = JSON.stringify({ id: ID, workload: 'impatient', nodes: [NODE] });
-    const head = `POST /leases HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nContent-Type: application/json\r\n`;
-    client.write(`${head}Content-Length: ${body.length}\r\n\r\n${body}`);
-    await looked;
-    for (let turn = 0; turn < 10; turn++) await loopTurn();
-  };
+  const testApp = await startApp(t);
+  const { supervisor, rig, actuator } = testApp;
+  const asked = JSON.stringify({ id: ID, workload: 'impatient', nodes: [NODE] });
 
   rig.apply({ faults: [{ kind: 'cpu-temperature', valueC: 70 }] });
-  await askAndGo();
+  await askAndGo(testApp, 'POST /leases', asked);
   t.equal(supervisor.state.leases.size, 0);
   t.equal(supervisor.state.endedLeases.size, 0, 'nothing was granted that would have to be taken back');
 
   rig.apply({ faults: [{ kind: 'cpu-temperature', valueC: 95 }] });
-  await askAndGo();
+  await askAndGo(testApp, 'POST /leases', asked);
   t.equal(actuator.orders.length, 1, 'a hard stop counts, whoever had it looked for');
 });
 

@@ -1,6 +1,7 @@
 import type { InjectOptions } from 'fastify';
 import t from 'tap';
 import { loopTurn } from '../../src/clock.ts';
+import { askAndGo } from '../support/impatient-client.ts';
 import { INTERVAL_MS, NODE, startApp } from '../support/test-app.ts';
 
 const post = (payload: object): InjectOptions & { url: string } => ({ method: 'POST', url: '/preflight', payload });
@@ -75,6 +76,15 @@ t.test('GET /preflight trips on a hard stop that a look saw whose question was a
   t.equal((await second).statusCode, 423);
   t.equal(actuator.orders.length, 1);
   await Promise.all(before);
+});
+
+t.test('GET /preflight trips on a hard stop that was seen for somebody who has gone', async (t) => {
+  const testApp = await startApp(t);
+  testApp.rig.apply({ faults: [{ kind: 'cpu-temperature', valueC: 70 }] });
+  await testApp.ask({ url: '/preflight' });
+  testApp.rig.apply({ faults: [{ kind: 'cpu-temperature', valueC: 95 }] });
+  await askAndGo(testApp, 'GET /preflight');
+  t.equal(testApp.actuator.orders.length, 1);
 });
 
 t.test('GET /preflight answers with its result even before the first evaluation', async (t) => {

@@ -65,6 +65,23 @@ export const KEPT_STORIES = {
       by: 749.67,
     })),
   }),
+  /** Looked at every 30 s a minute has two samples; each mad one was taken back a second later. */
+  'two mad powers within a minute beside a settled temperature': quiet({
+    kind: 'light',
+    exporters: [{ latencyMs: 2 }],
+    load: 'client',
+    intensity: 0.3,
+    intervalMs: 30_000,
+    acts: [0, 20_000].map((laterMs) => ({
+      atMs: 10 * MINUTE_MS + laterMs,
+      forMs: 1,
+      kind: 'mad-sample',
+      node: 0,
+      card: 0,
+      quantity: 'power',
+      by: 749.67,
+    })),
+  }),
   /** Half-way to the deadline the exporter repeats itself; without a later look there was no newer sample. */
   'a mad temperature of a source that renews every two seconds': quiet({
     kind: 'fleet',
