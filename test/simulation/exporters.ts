@@ -265,7 +265,7 @@ const FAILURES: Partial<Record<ExporterFault['kind'], FailureCause>> = {
   'cut-quietly': 'bad-body',
 };
 
-const NOTHING_TOLD: Told = { temperatureShare: 0, powerShare: 0, warningShare: 0 };
+const NOTHING_TOLD: Told = { temperatureShare: 0, powerShare: 0, warningShare: 0, cardsC: [] };
 
 const answered = (body: Buffer): Extract<HttpAnswer, { kind: 'answered' }> => ({
   kind: 'answered',

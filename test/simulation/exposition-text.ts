@@ -16,6 +16,8 @@ export interface Told {
   readonly powerShare: number;
   /** Of any warning. */
   readonly warningShare: number;
+  /** The temperatures of cards, °C, by their index. */
+  readonly cardsC: readonly (number | undefined)[];
 }
 
 export interface Distortion {
@@ -32,6 +34,7 @@ interface Saying {
   temperatureShare: number;
   powerShare: number;
   warningShare: number;
+  cardsC: (number | undefined)[];
   isWhole: boolean;
 }
 
@@ -42,7 +45,7 @@ export function exposition(
   atMs: number,
   distortion: Distortion,
 ): { readonly text: string; readonly told: Told; readonly isWhole: boolean } {
-  const said: Saying = { text: '', temperatureShare: 0, powerShare: 0, warningShare: 0, isWhole: true };
+  const said: Saying = { text: '', temperatureShare: 0, powerShare: 0, warningShare: 0, cardsC: [], isWhole: true };
   const { kind } = exporter;
   if (kind === 'node' || kind === 'merged') sayNode(said, machine, atMs, distortion, exporter.rounds);
   if (kind !== 'node') {
@@ -54,8 +57,8 @@ export function exposition(
       sayCard(said, kind, machine, card, atMs, distortion, exporter.rounds);
     }
   }
-  const { text, temperatureShare, powerShare, warningShare, isWhole } = said;
-  return { text, told: { temperatureShare, powerShare, warningShare }, isWhole };
+  const { text, temperatureShare, powerShare, warningShare, cardsC, isWhole } = said;
+  return { text, told: { temperatureShare, powerShare, warningShare, cardsC }, isWhole };
 }
 
 /** As the program rounds. */
@@ -129,8 +132,10 @@ function sayCard(
       `DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION${label} ${Math.round(energy * 1000)}\n` +
       `DCGM_FI_DEV_FB_FREE${label} ${free}\nDCGM_FI_DEV_FB_USED${label} ${used}\n`;
   }
-  if (notANumber === null) sayTemperature(said, celsius, 85, 80);
-  else said.isWhole = false;
+  if (notANumber === null) {
+    sayTemperature(said, celsius, 85, 80);
+    said.cardsC[index] = celsius;
+  } else said.isWhole = false;
   said.powerShare = Math.max(said.powerShare, watts / 300);
   said.warningShare = Math.max(said.warningShare, watts / 250);
 }

@@ -36,6 +36,7 @@ export function lightSample(
   let temperatureShare = cpuC / 95;
   let warningShare = cpuC / 90;
   let powerShare = 0;
+  const cardsC: (number | undefined)[] = [];
   let isWhole = notANumber === null;
   for (const { part, uuid, index, isLost } of machine.cards) {
     if (isLost || index === withoutCard) {
@@ -57,11 +58,16 @@ export function lightSample(
       { component: 'gpu', id, quantity: 'power', value: watts, origin: 'light' },
       { component: 'gpu', id, quantity: 'memory', value: used / (used + free), origin: 'light' },
     );
+    cardsC[index] = celsius;
     temperatureShare = Math.max(temperatureShare, celsius / 85);
     warningShare = Math.max(warningShare, celsius / 80, watts / 250);
     powerShare = Math.max(powerShare, watts / 300);
   }
-  return { sample: { readings, gpus, witnesses }, told: { temperatureShare, powerShare, warningShare }, isWhole };
+  return {
+    sample: { readings, gpus, witnesses },
+    told: { temperatureShare, powerShare, warningShare, cardsC },
+    isWhole,
+  };
 }
 
 /** A source over `exporter` for one life of a process. */

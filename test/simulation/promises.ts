@@ -31,7 +31,8 @@ const SLACK_MS = 300;
 
 export const WATCH_EVERY_MS = 500;
 const BLINDNESS_EVERY_MS = 2_000;
-/** A rise of over 40 °C within this time is a jump. */
+/** A rise of over 40 °C within 10 s, or by as much in proportion, is a jump. */
+const JUMP_C = 40;
 const JUMP_MS = 10_000;
 /** A second look waits 2 s at least, and looks for the last time somewhat before. */
 const SECOND_LOOK_LEAST_MS = 2_000;
@@ -285,10 +286,8 @@ export class Promises {
       if (samples.size >= 2 || over.some(({ madSample }) => madSample === null)) return true;
       const [first] = over;
       if (!first) return false;
-      // Without a sample of some 10 s before there is nothing to have jumped from.
-      const isBefore = ({ atMs, isGood }: Delivery): boolean =>
-        isGood && atMs < first.atMs && first.atMs - atMs <= JUMP_MS;
-      if (first.told.powerShare < 1 && !lately.some(isBefore)) return true;
+      const before = lately.findLast(({ atMs, isGood }) => isGood && atMs < first.atMs);
+      if (first.told.powerShare < 1 && !isJump(first, before)) return true;
       // One mad sample stands only where no newer one was to be had within its time: 2 s or one period, 5 s at most.
       const isNewer = (delivery: Delivery): boolean =>
         delivery.isGood && delivery.sampledAtMs > first.sampledAtMs && nowMs - delivery.atMs > ROUND_MS;
@@ -383,6 +382,13 @@ export class Promises {
       );
     }
   }
+}
+
+/** Whether the mad temperature of a delivery cannot be: there is one before it from which no card gets so hot in the time. */
+function isJump({ atMs, madSample }: Delivery, before: Delivery | undefined): boolean {
+  const beforeC = before?.told.cardsC[madSample?.card ?? 0];
+  if (!before || !madSample || beforeC === undefined || atMs - before.atMs > JUMP_MS) return false;
+  return madSample.value - beforeC > JUMP_C * Math.max(1, (atMs - before.sampledAtMs) / JUMP_MS);
 }
 
 /** Whether a process holds a node by a trip. */

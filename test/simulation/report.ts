@@ -52,21 +52,31 @@ function addKinds(sum: Totals['kinds'], part: Totals['kinds']): void {
   }
 }
 
-/** Adds a world of `kind` that took `cpuSeconds`. */
+/** Adds a world of `kind` that took `cpuSeconds`. Of one that broke a rule only that: it is to be mended and run anew. */
 export function addOutcome(totals: Totals, outcome: Outcome, kind: Story['kind'], cpuSeconds: number): void {
   const { seed, violation, counts, reactionsMs, nodeHours, steps } = outcome;
+  if (violation) {
+    const { rule, detail } = violation;
+    if (rule === 'missed' || rule === 'blind') totals.missed += 1;
+    else if (rule === 'false trip') totals.falseTrips += 1;
+    else totals.otherViolations += 1;
+    totals.failedSeeds.push({ seed, rule, detail });
+    return;
+  }
   const work = { worlds: 1, nodeHours, cpuSeconds };
   addWork(totals, work);
   addKinds(totals.kinds, { [kind]: work });
   totals.steps += steps;
   for (const ms of reactionsMs) addCounts(totals.reactionTenths, { [Math.round(ms / 100)]: 1 });
   addCounts(totals.counts, counts);
-  if (!violation) return;
-  const { rule, detail } = violation;
-  if (rule === 'missed' || rule === 'blind') totals.missed += 1;
-  else if (rule === 'false trip') totals.falseTrips += 1;
-  else totals.otherViolations += 1;
-  totals.failedSeeds.push({ seed, rule, detail });
+}
+
+/** Takes out what broke a rule; the seeds that are to be run anew. */
+export function takeFailures(totals: Totals): readonly number[] {
+  totals.missed = 0;
+  totals.falseTrips = 0;
+  totals.otherViolations = 0;
+  return totals.failedSeeds.splice(0).map(({ seed }) => seed);
 }
 
 export function addTotals(sum: Totals, part: Totals): void {

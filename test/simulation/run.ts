@@ -1,7 +1,7 @@
 // `npm run simulate`: worlds by the thousand, on as many processes as there are cores (--workers N). --seeds N [--from S],
 // or --seed S for one with its whole log; --minutes M ends after that time whatever is left; --nightly runs long worlds
 // until a machine-century is through or three hours are; --results FILE keeps the sum, and --add-to FILE goes on after the
-// worlds whose sum FILE holds. Exit 1 when a rule was broken, or when something never came up that should have.
+// worlds whose sum FILE holds, with those first that broke a rule. Exit 1 when a rule was broken, or when something never came up that should have.
 import { fork } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -16,6 +16,7 @@ import {
   neverOccurred,
   noTotals,
   type Totals,
+  takeFailures,
 } from './report.ts';
 import { shrink } from './shrink.ts';
 import { type MixName, storyOf } from './story.ts';
@@ -61,6 +62,8 @@ interface Part {
 interface Results {
   readonly mix: MixName;
   readonly parts: readonly Part[];
+  /** The first one that was not run. */
+  readonly nextSeed: number;
   /** The sum in words. */
   readonly table: Readonly<Record<string, string>>;
   readonly totals: Totals;
@@ -75,11 +78,11 @@ function readResults(file: string, mix: MixName): Results | null {
   return results;
 }
 
-function keepResults(file: string, { mix, parts, totals }: Omit<Results, 'table'>): void {
+function keepResults(file: string, { mix, parts, nextSeed, totals }: Omit<Results, 'table'>): void {
   // The kinds of worlds, each in a line under the CPU time, are told apart in the totals.
   const lines = describeTotals(totals, wallSecondsOf(parts)).filter((line) => !line.startsWith(' '));
   const table = Object.fromEntries(lines.map((line) => line.split(/ {2,}/) as [string, string]));
-  writeFileSync(file, `${JSON.stringify({ mix, parts, table, totals } satisfies Results, null, 2)}\n`);
+  writeFileSync(file, `${JSON.stringify({ mix, parts, nextSeed, table, totals } satisfies Results, null, 2)}\n`);
 }
 
 const wallSecondsOf = (parts: readonly Part[]): number => parts.reduce((sum, { wallSeconds }) => sum + wallSeconds, 0);
@@ -88,16 +91,19 @@ const wallSecondsOf = (parts: readonly Part[]): number => parts.reduce((sum, { w
 async function runMany(options: {
   readonly sum: Totals;
   readonly workers: number;
+  /** Seeds that are run before all others. */
+  readonly again: readonly number[];
   readonly from: number;
   readonly count: number;
   readonly untilHours: number;
   readonly minutes: number;
   readonly mix: MixName;
-}): Promise<Part> {
+}): Promise<{ readonly part: Part; readonly nextSeed: number }> {
   const startedAt = performance.now();
   const passedS = (): number => (performance.now() - startedAt) / 1000;
   const { sum } = options;
   const before = { ...sum };
+  const again = [...options.again];
   let next = options.from;
   let toldAtS = 0;
   const end = options.from + options.count;
@@ -108,12 +114,12 @@ async function runMany(options: {
       const worker = fork(fileURLToPath(import.meta.url), ['--worker'], { execArgv });
       return new Promise<void>((resolve, reject) => {
         const hand = (): void => {
-          if (isOver()) {
+          const seed = again.shift() ?? (isOver() ? null : next++);
+          if (seed !== null) worker.send({ seed, mix: options.mix } satisfies Job);
+          else {
             worker.disconnect();
             resolve();
-            return;
           }
-          worker.send({ seed: next++, mix: options.mix } satisfies Job);
         };
         worker.on('message', (totals: Totals) => {
           addTotals(sum, totals);
@@ -133,7 +139,7 @@ async function runMany(options: {
       });
     }),
   );
-  return {
+  const part = {
     on: new Date().toISOString().slice(0, 10),
     fromSeed: options.from,
     worlds: sum.worlds - before.worlds,
@@ -142,6 +148,7 @@ async function runMany(options: {
     wallSeconds: passedS(),
     cpuSeconds: sum.cpuSeconds - before.cpuSeconds,
   };
+  return { part, nextSeed: next };
 }
 
 async function runOne(seed: number, mix: MixName, isQuiet: boolean): Promise<number> {
@@ -184,12 +191,11 @@ async function main(): Promise<number> {
   const addTo = values['add-to'];
   const earlier = addTo === undefined ? null : readResults(addTo, mix);
   const totals = earlier?.totals ?? noTotals();
-  const failedBefore = totals.failedSeeds.length;
-  const [last] = earlier?.parts.slice(-1) ?? [];
-  const part = await runMany({
+  const { part, nextSeed } = await runMany({
     sum: totals,
     workers: Number(values.workers),
-    from: last ? last.fromSeed + last.worlds : Number(values.from),
+    again: takeFailures(totals),
+    from: earlier?.nextSeed ?? Number(values.from),
     count: nightly ? Number.POSITIVE_INFINITY : Number(values.seeds),
     untilHours: nightly ? 100 * MACHINE_YEAR_HOURS : Number.POSITIVE_INFINITY,
     mix,
@@ -199,8 +205,8 @@ async function main(): Promise<number> {
   console.log(describeCounts(totals).join('\n'));
   console.log(describeTotals(totals, wallSecondsOf(parts)).join('\n'));
   const file = addTo ?? values.results;
-  if (file !== undefined) keepResults(file, { mix, parts, totals });
-  const [first] = totals.failedSeeds.slice(failedBefore);
+  if (file !== undefined) keepResults(file, { mix, parts, nextSeed, totals });
+  const [first] = totals.failedSeeds;
   if (first) await runOne(first.seed, mix, true);
   const isWanting = totals.worlds >= ENOUGH_WORLDS && neverOccurred(totals).length > 0;
   return first || isWanting ? 1 : 0;
