@@ -2,7 +2,7 @@
 // planted in the product are found. The thousands of worlds are `npm run simulate`'s.
 import { spawn } from 'node:child_process';
 import t from 'tap';
-import { describeFailure, neverOccurred, noTotals } from './report.ts';
+import { addOutcome, describeFailure, neverOccurred, noTotals, takeFailures } from './report.ts';
 import { shrink } from './shrink.ts';
 import { type Story, storyOf } from './story.ts';
 import { runWorld } from './world.ts';
@@ -31,6 +31,16 @@ t.test('runWorld() gives the same run for the same seed, and another for another
     digests.push(first.digest);
   }
   t.equal(new Set(digests).size, seeds.length);
+});
+
+t.test('a sum of worlds has none that broke a rule, and gives their seeds back to be run anew', async (t) => {
+  const totals = noTotals();
+  const outcome = await runWorld({ ...storyOf(1), lengthMs: 120_000 });
+  const violation = { rule: 'false trip', detail: 'for nothing', atMs: 1 };
+  addOutcome(totals, { ...outcome, seed: 7, violation }, 'light', 1);
+  t.match(totals, { worlds: 0, nodeHours: 0, falseTrips: 1, failedSeeds: [{ seed: 7, rule: 'false trip' }] });
+  t.same(takeFailures(totals), [7]);
+  t.same(totals, noTotals());
 });
 
 t.test('storyOf() draws the same story for the same seed', async (t) => {
