@@ -273,7 +273,13 @@ function receive(response: IncomingMessage, maxBytes: number): Promise<Buffer | 
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     let length = 0;
-    const finish = (): void => resolve(Buffer.concat(chunks, length));
+    let isOver = false;
+    // An end is followed by a close: the body is joined once.
+    const finish = (): void => {
+      if (isOver) return;
+      isOver = true;
+      resolve(Buffer.concat(chunks, length));
+    };
     response.on('data', (chunk: Buffer) => {
       length += chunk.length;
       chunks.push(chunk);
