@@ -161,15 +161,15 @@ export class ClusterLatch implements StopLatch {
     readonly commit: () => void;
   }): Promise<ResetOutcome> {
     return this.#inTurn(async () => {
-      const outcome = await this.#writeReset(request);
+      const { outcome, mayHaveArrived } = await this.#writeReset(request);
       if (outcome.kind === 'done') {
         request.commit();
         this.#kept.delete(request.tripId);
         remember(this.#over, request.tripId);
         this.#isDisarmDue = true;
         this.poke();
-      } else if (outcome.kind === 'not-written') {
-        // The write may have arrived without its answer: then the next look latches the trip again.
+      } else if (mayHaveArrived) {
+        // Without its answer, whatever the next try found: then the next look latches the trip again.
         remember(this.#kept, request.tripId);
       }
       return outcome;
@@ -284,11 +284,12 @@ export class ClusterLatch implements StopLatch {
     readonly tripId: string;
     readonly by: string;
     readonly reason: string;
-  }): Promise<ResetOutcome> {
+  }): Promise<{ readonly outcome: ResetOutcome; readonly mayHaveArrived: boolean }> {
     const { clock, isLeader } = this.#parts;
     const { tripId, by, reason } = request;
     const last: LastReset = { tripId, by, reason, wallMs: clock.now().wallMs };
     const changed = (detail: string): MapEdit<ResetOutcome> => ({ data: null, value: { kind: 'changed', detail } });
+    let mayHaveArrived = false;
     const swapped = await this.#cell.swap<ResetOutcome>((data) => {
       if (!isLeader()) return { data: null, value: { kind: 'not-leader' } };
       const local = this.#local();
@@ -310,9 +311,11 @@ export class ClusterLatch implements StopLatch {
         data,
         data?.['corrupt'] ?? null,
       );
+      mayHaveArrived = true;
       return { data: after, value: { kind: 'done', epoch: resets } };
     }, RESET_TIMEOUT_MS);
-    return swapped.ok ? swapped.value : { kind: 'not-written', detail: swapped.detail };
+    const outcome: ResetOutcome = swapped.ok ? swapped.value : { kind: 'not-written', detail: swapped.detail };
+    return { outcome, mayHaveArrived };
   }
 
   /** The rule goes off after the reset, by the leader alone; it is tried until it is off. */

@@ -402,6 +402,23 @@ t.test('ClusterLatch.reset()', async (t) => {
     t.match(store.objects.get(PATH)?.data, { latched: 'false', epoch: '2' });
   });
 
+  t.test('whose answer got lost together with the lead is taken back', async (t) => {
+    const { store, clock, one } = await tripped();
+    store.after = ({ verb }) => {
+      if (verb !== 'replace') return undefined;
+      one.state.isLeader = false;
+      return failureOf('timeout');
+    };
+    const outcome = one.reset('a');
+    await clock.advance(5_000);
+    t.equal((await outcome).kind, 'not-leader', 'the operator is told that nothing was reset');
+    store.after = () => undefined;
+    t.match(store.objects.get(PATH)?.data, { latched: 'false' });
+    await one.latch.sync();
+    t.equal(one.trips.size, 1);
+    t.match(store.objects.get(PATH)?.data, { latched: 'true' });
+  });
+
   t.test('whose answer alone got lost is done', async (t) => {
     const { store, clock, one } = await tripped();
     let isLost = false;
