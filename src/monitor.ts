@@ -2,7 +2,7 @@
 // somebody asks for a start. One look per source at a time; a source that does not answer by the deadline is reported as
 // failed, so that each tick ends in exactly one result whatever happens (I4).
 import { type Clock, TIMED_OUT, withDeadline } from './clock.ts';
-import { fastNodes } from './domain/decide.ts';
+import { fastNodes, hasClockJumped } from './domain/decide.ts';
 import { EMPTY_REPORT, type SourceReport } from './domain/reading.ts';
 import type { SafetyState } from './domain/state.ts';
 import type { Source } from './sources/source.ts';
@@ -210,6 +210,7 @@ export class Monitor {
       const nodes = this.#fastNodes();
       const due = sources().filter((source) => source.carriesHeat && nodes.has(source.node) && this.#isRested(source));
       if (due.length === 0) continue;
+      this.#noticeJump();
       const looks = due.map((source) => this.#lookAt(source, FAST_DEADLINE_MS));
       this.#submit('fast', await this.#counted(this.#inTime(due, looks)));
     }
@@ -254,7 +255,15 @@ export class Monitor {
   }
 
   async #look(sources: readonly Source[], budgetMs: number): Promise<SourceReport[]> {
+    this.#noticeJump();
     return Promise.all(sources.map((source) => this.#lookAt(source, budgetMs)));
+  }
+
+  /** A jump of the clock is noticed before a look begins: what is read after it would else be taken for older than it. */
+  #noticeJump(): void {
+    const { clock, supervisor } = this.#parts;
+    const { state } = supervisor();
+    if (hasClockJumped(state, clock.now())) supervisor().submitSoon({ kind: 'clock-looked' });
   }
 
   /** Every source once, or twice where the first look fails early. A large fleet is asked in slices, one after another. */

@@ -66,13 +66,22 @@ export function decide(state: SafetyState, event: SafetyEvent, moment: Moment): 
   return { state: step.state, answer, effects: step.effects() };
 }
 
+type Times = Pick<Moment, 'elapsedMs' | 'wallMs'>;
+
+/** By how much wall time has moved against monotonic time since the last look at the clock, ms. */
+const clockMovedMs = ({ wallAheadMs }: SafetyState, { elapsedMs, wallMs }: Times): number =>
+  wallMs - elapsedMs - wallAheadMs;
+
+/** Whether the clock has jumped and no decision has noticed it yet. */
+export const hasClockJumped = (state: SafetyState, now: Times): boolean =>
+  Math.abs(clockMovedMs(state, now)) > CLOCK_JUMP_MS;
+
 /** A suspend, or somebody set the clock: what was read before this look is stale; the new offset is the base. */
 function lookAtClock(step: Step): void {
   const { state, moment } = step;
-  const wallAheadMs = moment.wallMs - moment.elapsedMs;
-  const movedMs = wallAheadMs - state.wallAheadMs;
-  step.change({ lastNowMs: moment.elapsedMs, wallAheadMs });
-  if (Math.abs(movedMs) <= CLOCK_JUMP_MS) return;
+  const movedMs = clockMovedMs(state, moment);
+  step.change({ lastNowMs: moment.elapsedMs, wallAheadMs: moment.wallMs - moment.elapsedMs });
+  if (!hasClockJumped(state, moment)) return;
   step.change({ staleBeforeMs: moment.elapsedMs });
   const message = `Wall clock and monotonic clock moved apart by ${Math.round(movedMs / 1000)} s: earlier readings are stale`;
   step.tell({ name: 'clock-jumped', message }, 'warn');

@@ -82,6 +82,16 @@ export const KEPT_STORIES = {
       by: 749.67,
     })),
   }),
+  /** The look after the sleep began before the jump of the clock was noticed, and was taken for one from before it. */
+  'a sleep between a mad power and its second look': quiet({
+    kind: 'fleet',
+    exporters: [{ kind: 'node' }, { kind: 'dcgm', periodMs: 5_000, latencyMs: 102 }],
+    load: 'client',
+    acts: [
+      { atMs: 299_000, forMs: 1, kind: 'mad-sample', node: 0, card: 0, quantity: 'power', by: 749.67 },
+      { atMs: 305_100, forMs: 120_000, kind: 'suspends', replica: 0 },
+    ],
+  }),
   /** Half-way to the deadline the exporter repeats itself; without a later look there was no newer sample. */
   'a mad temperature of a source that renews every two seconds': quiet({
     kind: 'fleet',

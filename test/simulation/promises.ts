@@ -280,7 +280,8 @@ export class Promises {
     if (machine.isWarm(nowMs) || nowMs - (this.#warmAtMs.get(machine) ?? Number.NEGATIVE_INFINITY) < LATELY_MS)
       return true;
     return machine.exporters.some((exporter) => {
-      const lately = (exporter.deliveries.get(life.number) ?? []).filter(({ atMs }) => nowMs - atMs < LATELY_MS);
+      const isLate = ({ atMs }: Delivery): boolean => life.clock.countedSinceMs(atMs) < LATELY_MS;
+      const lately = (exporter.deliveries.get(life.number) ?? []).filter(isLate);
       const over = lately.filter(({ told }) => told.temperatureShare >= 1 || told.powerShare >= 1);
       const samples = new Set(over.map(({ sampledAtMs }) => sampledAtMs));
       if (samples.size >= 2 || over.some(({ madSample }) => madSample === null)) return true;
@@ -294,9 +295,7 @@ export class Promises {
       const nextSampleMs = first.sampledAtMs + exporter.periodMs;
       const lastLookMs = first.atMs + SECOND_LOOK_LEAST_MS - LAST_LOOK_MS - exporter.latencyMs;
       const wasToBeHad = exporter.fault === null && nextSampleMs <= lastLookMs;
-      // What came before the clock jumped takes nothing back.
-      const hasJumped = life.clock.jumpedAtMs >= first.atMs;
-      return (hasJumped || (!lately.some(isNewer) && !wasToBeHad)) && nowMs - first.atMs >= 1_900;
+      return !lately.some(isNewer) && !wasToBeHad && nowMs - first.atMs >= 1_900;
     });
   }
 

@@ -141,6 +141,8 @@ export class ProcessClock implements Clock {
   #isOver = false;
   /** The last time that its event loop stood still, while its clock went on. */
   #stalledMs: readonly [number, number] = [0, 0];
+  /** The last time that its machine slept. */
+  #sleptMs: readonly [number, number] = [0, 0];
   /** When wall and monotonic time last moved apart, on the timeline. */
   jumpedAtMs = Number.NEGATIVE_INFINITY;
 
@@ -190,8 +192,16 @@ export class ProcessClock implements Clock {
 
   /** How much of the time since `sinceMs` on the timeline it could do something in; a sleep of the machine counts. */
   ableForMs(sinceMs: number): number {
+    return this.#sinceWithout(sinceMs, this.#stalledMs);
+  }
+
+  /** How much of the time since `sinceMs` on the timeline its monotonic clock has counted. */
+  countedSinceMs(sinceMs: number): number {
+    return this.#sinceWithout(sinceMs, this.#sleptMs);
+  }
+
+  #sinceWithout(sinceMs: number, [fromMs, untilMs]: readonly [number, number]): number {
     const { nowMs } = this.#timeline;
-    const [fromMs, untilMs] = this.#stalledMs;
     return nowMs - sinceMs - Math.max(0, Math.min(untilMs, nowMs) - Math.max(fromMs, sinceMs));
   }
 
@@ -204,6 +214,7 @@ export class ProcessClock implements Clock {
     const { nowMs } = this.#timeline;
     const untilMs = Math.max(this.#asleepUntilMs, nowMs + Math.round(ms));
     this.#suspendedMs += untilMs - Math.max(this.#asleepUntilMs, nowMs);
+    this.#sleptMs = [nowMs < this.#asleepUntilMs ? this.#sleptMs[0] : nowMs, untilMs];
     this.#asleepUntilMs = untilMs;
     this.jumpedAtMs = untilMs;
     this.#block(untilMs - nowMs);
