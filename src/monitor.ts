@@ -37,6 +37,8 @@ const FAST_DEADLINE_MS = 1_800;
 const LAST_LOOK_MS = 300;
 /** Nodes that have answered are judged after so long, however long others take: whose readings we hold is not unseen. */
 const JUDGED_WITHIN_MS = 500;
+/** What a second look was told is judged so long before its deadline, whoever is silent still. */
+const JUDGED_BEFORE_MS = 100;
 /** No source is kept busy by fast sampling for more than half of the time. */
 const MOST_BUSY_RATIO = 0.5;
 
@@ -166,9 +168,24 @@ export class Monitor {
       clock.after(waitMs, () => {
         if (this.#stopped.signal.aborted) return;
         const hot = this.#parts.sources().filter((source) => source.carriesHeat && nodes.includes(source.node));
-        void this.#look(hot, leftMs - waitMs).then((reports) => this.#submit('fast', reports));
+        void this.#lookBefore(hot, leftMs - waitMs);
       });
     }
+  }
+
+  /** Of a node whose other sources are silent, too, what was told is judged before the deadline, and not with it. */
+  async #lookBefore(sources: readonly Source[], budgetMs: number): Promise<void> {
+    this.#noticeJump();
+    const told: SourceReport[] = [];
+    const all = Promise.all(
+      sources.map(async (source) => {
+        told.push(await this.#lookAt(source, budgetMs));
+      }),
+    );
+    await withDeadline(this.#parts.clock, budgetMs - JUDGED_BEFORE_MS, all);
+    if (told.length > 0) this.#submit('fast', told.splice(0));
+    await all;
+    if (told.length > 0) this.#submit('fast', told);
   }
 
   async #tickLoop(): Promise<void> {

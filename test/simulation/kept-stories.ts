@@ -92,6 +92,20 @@ export const KEPT_STORIES = {
       { atMs: 305_100, forMs: 120_000, kind: 'suspends', replica: 0 },
     ],
   }),
+  /** A node's sources are judged together, so the newer sample waited for the one that hung until the mad one counted. */
+  'a mad temperature while another exporter of the card hangs': quiet({
+    kind: 'fleet',
+    exporters: [
+      { kind: 'node' },
+      { kind: 'dcgm', periodMs: 2_000, latencyMs: 49 },
+      { kind: 'nvidia', periodMs: 2_000, latencyMs: 116 },
+    ],
+    load: 'client',
+    acts: [
+      { atMs: 300_200, forMs: 19_000, kind: 'exporter', node: 0, exporter: 2, fault: 'hang' },
+      { atMs: 300_700, forMs: 1, kind: 'mad-sample', node: 0, card: 1, quantity: 'temperature', by: 48.18 },
+    ],
+  }),
   /** Half-way to the deadline the exporter repeats itself; without a later look there was no newer sample. */
   'a mad temperature of a source that renews every two seconds': quiet({
     kind: 'fleet',
