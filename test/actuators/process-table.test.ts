@@ -134,8 +134,12 @@ t.test('readMark() waits for no hanging read, joins it, and lets two hang at mos
     await writer.write('VSF_LEASE=late\0');
     await writer.close();
   }
-  await systemClock.sleep(50);
-  t.same(await table.readMark(73), { ok: true, leaseId: 'well' }, 'reads again once they came back');
+  let again = await table.readMark(73);
+  for (let looks = 0; !again.ok && looks < 100; looks += 1) {
+    await systemClock.sleep(50);
+    again = await table.readMark(73);
+  }
+  t.same(again, { ok: true, leaseId: 'well' }, 'reads again once they came back');
 });
 
 t.test('membersOf() finds every process of a group and nobody else', async (t) => {
