@@ -60,8 +60,12 @@ export function shareBetween(from: CpuTimes, to: CpuTimes, where: string): RawRe
   }
   const over = `over ${((to.atMs - from.atMs) / 1000).toFixed(1)} s`;
   const left = reset === 0 ? '' : `; ${reset} left out: counters began anew`;
-  const reading = { component: 'cpu', quantity: 'utilization', sampledAtMs: to.atMs, value: null, origin: '' } as const;
-  if (allTicks === 0) return { ...reading, cause: 'frozen', origin: `${where}: no counter moved ${over}${left}` };
-  const origin = `${where}: ${counted} of ${to.cpus.size} CPUs ${over}${left}`;
-  return { ...reading, value: workedTicks / allTicks, origin };
+  return {
+    component: 'cpu',
+    quantity: 'utilization',
+    sampledAtMs: to.atMs,
+    ...(allTicks === 0
+      ? { value: null, cause: 'frozen', origin: `${where}: no counter moved ${over}${left}` }
+      : { value: workedTicks / allTicks, origin: `${where}: ${counted} of ${to.cpus.size} CPUs ${over}${left}` }),
+  };
 }
