@@ -283,8 +283,15 @@ t.test('faults around the stop of a cluster', { skip: lacksCluster, timeout: 890
       const since = Date.now();
       await rig.until('the process group is gone', 30_000, async () => !isGroupAlive(pgid));
       t.comment(`the process group is gone ${Date.now() - since} ms after the server`);
-      const isTold = (reply: Reply): boolean => entriesOf(reply).some(({ kind }) => kind === 'Cluster');
-      const silent = await service.until('the silence is told', () => service.get('/estop'), isTold, 30_000);
+      const isTold = (reply: Reply): boolean =>
+        entriesOf(reply).some(({ kind }) => kind === 'Cluster') &&
+        reply.body.report.actuators['local-processes'].verified;
+      const silent = await service.until(
+        'the silence is told, and the end of the group',
+        () => service.get('/estop'),
+        isTold,
+        30_000,
+      );
       const cluster = entriesOf(silent).find(({ kind }) => kind === 'Cluster');
       t.match(cluster, { name: rig.plane.url, state: 'failed', verified: false, detail: /over 5 s, still trying/ });
       const local: AnyObject[] = silent.body.report.actuators['local-processes'].entries;
