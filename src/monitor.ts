@@ -20,6 +20,8 @@ const FIRST_ROUND_AT_LEAST_MS = 2_000;
 const FIRST_LOOKS_APART_MS = 1_000;
 /** A source that fails early in a tick is tried once more after this pause, if there is time. */
 const RETRY_PAUSE_MS = 100;
+/** A tick that outlasted its interval is followed by the next one after this pause. */
+const AFTER_STANDSTILL_MS = 1_000;
 /** A preflight is answered within 5 s; its readings must be there a little earlier. */
 export const QUESTION_DEADLINE_MS = 4_000;
 /**
@@ -212,9 +214,9 @@ export class Monitor {
       this.lastTickTookMs = clock.now().elapsedMs - startedMs;
       budgetMs = roundMs;
       dueMs += intervalMs;
-      // After a stall the rhythm starts anew: ticks that were missed are not made up for.
+      // After a standstill the rhythm starts anew: missed ticks are not made up for, but what was read before it is old.
       const nowMs = clock.now().elapsedMs;
-      if (dueMs <= nowMs) dueMs = nowMs + intervalMs;
+      if (dueMs <= nowMs) dueMs = nowMs + Math.min(intervalMs, AFTER_STANDSTILL_MS);
       await clock.sleep(dueMs - nowMs, this.#stopped.signal);
     }
   }

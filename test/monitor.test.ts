@@ -166,14 +166,31 @@ t.test('Monitor does not take its own standstill for a slow source', async (t) =
   world.gpu(GPU_A).temperatureC = 78.5;
   source.takesMs = 100;
   monitor.start();
-  // A tick begins at 21 s; the next one after it is an interval away.
+  // A tick begins at 21 s.
   await clock.advance(21_010);
   t.ok(monitor.isReading);
   clock.hold(60_000);
   await clock.advance(500);
   const before = source.reads;
   await clock.advance(6_000);
-  t.ok(source.reads > before, 'it rests for no longer than the 4.5 s that a look may take');
+  t.ok(source.reads > before + 1, 'beside the next tick, it rests for no longer than the 4.5 s that a look may take');
+  await stop();
+});
+
+t.test('Monitor looks at everything again soon after a standstill in the middle of a round', async (t) => {
+  const { clock, monitor, source, stop } = build();
+  source.takesMs = 100;
+  monitor.start();
+  await clock.advance(21_010);
+  clock.hold(40_000);
+  await clock.advance(200);
+  const before = source.reads;
+  await clock.advance(1_000);
+  t.equal(source.reads, before + 1, 'the next tick has not waited for its interval');
+  await clock.advance(9_700);
+  t.equal(source.reads, before + 1, 'with it the rhythm starts anew');
+  await clock.advance(200);
+  t.equal(source.reads, before + 2);
   await stop();
 });
 

@@ -117,7 +117,7 @@ function setAside(step: Step, name: string): void {
 function outlineOf(node: NodeState): NodeState {
   const gpus = { ...node.watch.gpus, listed: new Map(), unlearnt: 0 };
   const nothing = { looks: new Map(), missingSinceMs: new Map(), throttles: new Map(), findings: [], unprotected: [] };
-  return { ...node, ...nothing, watch: { ...node.watch, sources: new Map(), gpus } };
+  return { ...node, ...nothing, blindCountsAtMs: null, watch: { ...node.watch, sources: new Map(), gpus } };
 }
 
 function takeBack(step: Step, name: string): void {

@@ -10,7 +10,7 @@ import { type NodeWatch, rewatchNode } from './node-watch.ts';
 import { type NodeReadings, type Reading, readingKey, type SourceReport } from './reading.ts';
 import type { Finding } from './result.ts';
 import { cpuPowerOf } from './samples.ts';
-import { lookAgain, type PendingLook } from './second-look.ts';
+import { lookAgain, type PendingLook, SLEPT_THROUGH_MS } from './second-look.ts';
 import { gpuSettingsOf, settingsOf } from './settings.ts';
 import { sourceFindings } from './source-findings.ts';
 import type { NodeState, SafetyState } from './state.ts';
@@ -18,6 +18,8 @@ import type { Step } from './step.ts';
 import { type SourceWatch, watchSource } from './tracking.ts';
 
 const NOT_READY_GRACE_MS = 300_000;
+/** A process that stood still while a node was blind has so long for a look, before the blindness counts: a round of a tick. */
+const LOOK_WHEN_AWAKE_MS = 5_000;
 
 /** A node of which nothing is known yet. */
 export function newNode(state: SafetyState, name: string): NodeState {
@@ -35,6 +37,7 @@ export function newNode(state: SafetyState, name: string): NodeState {
     looks: new Map(),
     missingSinceMs: new Map(),
     liveSinceMs: null,
+    blindCountsAtMs: null,
     graceUntilMs: state.startedAtMs + state.settings.bootGraceMs,
     graceBootId: null,
     machine: null,
@@ -177,6 +180,7 @@ export function judgeNode(step: Step, name: string): Judged {
   const liveSinceMs = live ? (before.liveSinceMs ?? carriedMs) : null;
   const missingSinceMs = stillMissing(step, before, looked.readings, carriedMs);
   let node: NodeState = { ...before, limits, cooling, looks: looked.pending, liveSinceMs, missingSinceMs };
+  node = { ...node, blindCountsAtMs: blindCountsAtMs(step, node) };
 
   const asRunning = evaluate(looked.readings, limits);
   let findings = live ? asRunning : startFindings(step, node, limits, asRunning);
@@ -272,11 +276,12 @@ function isBlindTooLong(state: SafetyState, node: NodeState, finding: Finding, n
  * Ready nothing can be stopped through the API, and much of it is silent for a while; back again, its exporters have the
  * usual time to be read, but all in all never longer than had it stayed away.
  */
-function blindFromMs({ settings }: SafetyState, { machine, readySinceMs }: NodeState, sinceMs: number): number {
+function blindFromMs({ settings }: SafetyState, node: NodeState, sinceMs: number): number {
+  const { machine, readySinceMs, blindCountsAtMs } = node;
   const { blindAbortAfterMs: usualMs } = settings;
   const longestMs = sinceMs + Math.max(usualMs, NOT_READY_GRACE_MS);
-  if (machine?.isReady === false) return longestMs;
-  return Math.max(sinceMs + usualMs, Math.min((readySinceMs ?? -Infinity) + usualMs, longestMs));
+  const readyMs = machine?.isReady === false ? longestMs : Math.min((readySinceMs ?? -Infinity) + usualMs, longestMs);
+  return Math.max(sinceMs + usualMs, readyMs, blindCountsAtMs ?? -Infinity);
 }
 
 /** When the first reading that is missing under load has been so for too long, monotonic; `null` when none is. */
@@ -287,6 +292,22 @@ export function blindDueMs(state: SafetyState, node: NodeState): number | null {
     return node.watch.seen.has(key) ? dueMs : Math.max(dueMs, node.graceUntilMs);
   });
   return Math.min(...dues);
+}
+
+/**
+ * From when a node's blindness counts as too long: from the moment when the time for that has come. Where this process
+ * slept through that moment nobody has tried to read the node, which may be well again: it is looked at first, once in
+ * each blindness. Not after a restart, whose first evaluation comes after two looks.
+ */
+function blindCountsAtMs(step: Step, node: NodeState): number | null {
+  const dueMs = blindDueMs(step.state, node);
+  if (dueMs === null || node.blindCountsAtMs !== null) return dueMs === null ? null : node.blindCountsAtMs;
+  const { nowMs } = step;
+  if (nowMs < dueMs) return null;
+  if (nowMs < dueMs + SLEPT_THROUGH_MS || node.blindCarryMs > 0) return nowMs;
+  const deadlineMs = nowMs + LOOK_WHEN_AWAKE_MS;
+  step.effect({ kind: 'look-again', nodes: [node.watch.node], deadlineMs });
+  return deadlineMs;
 }
 
 /** A crash loop must not restart the blind clock: how long it has run is remembered while it runs. */

@@ -8,7 +8,7 @@ import { readingKey } from './reading.ts';
 const SECOND_LOOK_MS = 2_000;
 const SECOND_LOOK_AT_MOST_MS = 5_000;
 /** A deadline that is judged so much later found nobody awake to look: the process was stopped, or got no CPU. */
-const SLEPT_THROUGH_MS = 1_000;
+export const SLEPT_THROUGH_MS = 1_000;
 
 /** A hard stop that waits for its second sample. */
 export interface PendingLook {

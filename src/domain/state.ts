@@ -18,6 +18,8 @@ export interface NodeState {
   readonly missingSinceMs: ReadonlyMap<string, number>;
   /** Since when a workload has been live here without a break; `null` is none. */
   readonly liveSinceMs: number | null;
+  /** From when its blindness counts as too long, monotonic: settled when the time for that has come; `null` before. */
+  readonly blindCountsAtMs: number | null;
   /** Until when a reading never seen since the start may be missing without ABORT, monotonic. */
   readonly graceUntilMs: number;
   /** The boot that this grace was given for: it is given once in each. `null`: none is known. */

@@ -82,6 +82,59 @@ t.test('decide() aborts in time although each round takes most of its interval',
   t.ok(trippedMs !== null && trippedMs - lastGoodMs <= 70_000, `${(trippedMs ?? 0) - lastGoodMs} ms`);
 });
 
+t.test('decide() looks once more at a node whose blindness came due while the process stood still', async (t) => {
+  /** Blind for 20 s, and then nobody looks for `forMs`. */
+  function standstill(forMs: number): DomainWorld {
+    const world = DomainWorld.running();
+    world.askLease();
+    world.gpu().temperatureC = null;
+    world.tick();
+    world.run(20);
+    world.renew();
+    world.pass(forMs);
+    return world;
+  }
+  const wake = (world: DomainWorld): void => {
+    world.pass(Math.max(0, (nextWakeMs(world.state) ?? Infinity) - world.elapsedMs));
+    world.submit({ kind: 'clock-looked' });
+  };
+
+  const onTime = standstill(10_900);
+  onTime.submit({ kind: 'clock-looked' });
+  t.equal(onTime.interlock, 'tripped', 'less than a second late is no standstill');
+
+  const late = standstill(11_000);
+  late.submit({ kind: 'clock-looked' });
+  t.equal(late.interlock, 'clear');
+  const asked = late.effects.findLast(({ kind }) => kind === 'look-again');
+  t.match(asked, { nodes: [NODE], deadlineMs: late.elapsedMs + 5_000 }, 'and the node is read within 5 s');
+  t.equal(nextWakeMs(late.state), late.elapsedMs + 5_000);
+  late.pass(1_000);
+  late.tick();
+  t.equal(late.interlock, 'clear', 'a look that finds nothing does not end the time for others');
+  wake(late);
+  t.equal(late.interlock, 'tripped', 'none of which found anything');
+
+  const well = standstill(25_000);
+  well.submit({ kind: 'clock-looked' });
+  well.gpu().temperatureC = 55.25;
+  well.pass(1_000);
+  well.tick();
+  t.equal(well.result.action, 'PROCEED', 'it is well again');
+  well.gpu().temperatureC = null;
+  well.pass(1_000);
+  well.tick();
+  well.renew();
+  wake(well);
+  t.equal(well.interlock, 'tripped', 'the next blindness has its usual time');
+
+  const twice = standstill(11_000);
+  twice.submit({ kind: 'clock-looked' });
+  twice.pass(20_000);
+  twice.submit({ kind: 'clock-looked' });
+  t.equal(twice.interlock, 'tripped', 'a second standstill in the same blindness is waited for no more');
+});
+
 t.test('decide() makes blindness stop its own node alone, whatever the trip scope', async (t) => {
   const world = twoLeases('cluster');
   Object.assign(world.gpu(), { temperatureC: null });

@@ -103,6 +103,10 @@ export class Exporter {
   /** From now on and for `forMs`; what went wrong before is over. */
   fail(fault: ExporterFault, forMs: number, nowMs: number): void {
     this.sample(nowMs);
+    if (this.#fault) {
+      this.#fault = null;
+      this.#sample = this.#take(nowMs);
+    }
     this.#fault = fault;
     this.#faultUntilMs = nowMs + forMs;
     if (fault.kind === 'stranger') this.longestStrangeMs = Math.max(this.longestStrangeMs, forMs);

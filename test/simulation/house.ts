@@ -9,7 +9,7 @@ import type { TripScope } from '../../src/domain/stop.ts';
 import type { Chronicle } from './chronicle.ts';
 import type { Touched } from './cluster.ts';
 import type { Life, Replica } from './replica.ts';
-import type { Timeline } from './timeline.ts';
+import { STARTS_AT_MS, type Timeline } from './timeline.ts';
 
 const ORDER = ['PROCEED', 'REDUCE_INTENSITY', 'WAIT_COOLDOWN', 'ABORT'];
 const COOLING_MS = 60_000;
@@ -75,7 +75,8 @@ export class House {
       epoch: state.epoch,
       lastNowMs: state.lastNowMs,
       evaluatedAtMs: this.#timeline.nowMs,
-      coolingSinceMs: new Map(coolingIn(state).map((name) => [name, life.clock.now().elapsedMs])),
+      // A start takes cooldowns from the disk before it has its first word of who leads.
+      coolingSinceMs: new Map(coolingIn(state).map((name) => [name, STARTS_AT_MS])),
     });
     if (!kept) return;
     const { state: durable, last } = kept;

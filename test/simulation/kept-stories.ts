@@ -82,6 +82,17 @@ export const KEPT_STORIES = {
       by: 749.67,
     })),
   }),
+  /** Lost by the jump, read again, and that was not judged before the process stood still: blind for 30 s when it woke. */
+  'a jump of the clock, and a standstill of the service': quiet({
+    kind: 'fleet',
+    exporters: [{ latencyMs: 140 }],
+    load: 'client',
+    acts: [
+      { atMs: 180_500, forMs: MINUTE_MS, kind: 'wall-jumps', replica: 0, byMs: -300_000 },
+      { atMs: 181_500, forMs: 36_000, kind: 'stalls', replica: 0 },
+    ],
+    minutes: 5,
+  }),
   /** The look after the sleep began before the jump of the clock was noticed, and was taken for one from before it. */
   'a sleep between a mad power and its second look': quiet({
     kind: 'fleet',

@@ -352,9 +352,22 @@ export class Promises {
     const isAnswered = carriedMs > 0 || unseen.isAnswered;
     const strangeForMs = Math.max(...machine.exporters.map(({ longestStrangeMs }) => longestStrangeMs));
     if (strangeForMs >= STRANGERS_MS) return true;
-    // What was read before the clock jumped does not count, so that nothing is tolerated as merely not renewed.
-    const hasJumped = nowMs - life.clock.jumpedAtMs <= forMs;
+    const hasJumped = this.#isLostByJump(life, machine, forMs);
     return forMs >= (isAnswered || hasJumped ? BLIND_ANSWERED_MS : BLIND_FAILING_MS) - RATE_MS - SLACK_MS;
+  }
+
+  /**
+   * What was read before the clock jumped does not count, so that nothing is tolerated as merely not renewed. A rate
+   * takes two good answers since.
+   */
+  #isLostByJump(life: Life, machine: Machine, forMs: number): boolean {
+    const { jumpedAtMs } = life.clock;
+    const sinceMs = this.#parts.timeline.nowMs - jumpedAtMs;
+    if (sinceMs <= forMs) return true;
+    if (sinceMs > forMs + 2 * this.#parts.intervalMs) return false;
+    const isSince = ({ atMs, isGood }: Delivery): boolean => isGood && atMs > jumpedAtMs;
+    const goods = carriersOf(machine, false).map((one) => one.deliveries.get(life.number)?.filter(isSince).length ?? 0);
+    return Math.max(0, ...goods) < 2;
   }
 
   /** Nothing good from there for over 70 s, under load, and no trip. */

@@ -18,10 +18,12 @@ export const isUnread = (life: Life, machine: Machine, nowMs: number): boolean =
 export const areUnread = (carriers: readonly Exporter[], life: Life, nowMs: number): boolean =>
   carriers.every((exporter) => lastGoodMs(exporter, life, nowMs) === Number.NEGATIVE_INFINITY);
 
-/** Whether its last good answer is judged by now and young: almost always, and then nobody is blind. */
+/**
+ * Whether its last good answer is young: almost always, and then nobody is blind. One that is not judged yet ends a
+ * blindness; had that been too long, it was told before.
+ */
 export function isJustGood({ lastGoodAtMs }: Exporter, { number }: Life, nowMs: number, youngMs: number): boolean {
-  const forMs = nowMs - (lastGoodAtMs.get(number) ?? Number.NEGATIVE_INFINITY);
-  return forMs > ROUND_MS && forMs < youngMs;
+  return nowMs - (lastGoodAtMs.get(number) ?? Number.NEGATIVE_INFINITY) < youngMs;
 }
 
 /** When an exporter last gave a process a good answer that has arrived and been judged by now. */

@@ -129,6 +129,9 @@ const isBefore = (one: Entry, other: Entry): boolean =>
   one.atMs < other.atMs || (one.atMs === other.atMs && one.order < other.order);
 
 /** Of one process, from its start to its end. */
+/** No process starts at 0 of its machine's monotonic clock. */
+export const STARTS_AT_MS = 1_000_000;
+
 export class ProcessClock implements Clock {
   readonly #timeline: Timeline;
   readonly #startedMs: number;
@@ -156,8 +159,7 @@ export class ProcessClock implements Clock {
     const { nowMs } = this.#timeline;
     const sleptMs = this.#suspendedMs - Math.max(0, this.#asleepUntilMs - nowMs);
     return {
-      // No process starts at 0 of its machine's monotonic clock.
-      elapsedMs: 1_000_000 + nowMs - this.#startedMs - sleptMs,
+      elapsedMs: STARTS_AT_MS + nowMs - this.#startedMs - sleptMs,
       wallMs: WORLD_BEGINS_WALL_MS + nowMs + this.#wallAheadMs,
     };
   }
