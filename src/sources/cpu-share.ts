@@ -5,8 +5,11 @@ import type { RawReading } from '../domain/reading.ts';
 
 /** A share over a shorter time is noise: the counters move in steps of 10 ms. */
 export const SHORTEST_SHARE_MS = 1000;
-/** A share over a longer time hides what the CPU does now. */
-export const LONGEST_SHARE_MS = 60_000;
+/**
+ * A share over a longer time hides what the CPU does now. A node under load may be silent for up to 70 s before that is
+ * blindness: the first scrape after it must tell, or it comes too late.
+ */
+export const LONGEST_SHARE_MS = 90_000;
 /**
  * 3 s in clock ticks, which Linux shows 100 of per second on every architecture. Counters step back by a few ticks while
  * a CPU sleeps or a hypervisor steals time; further back, the CPU was unplugged and begins anew (node_exporter's rule).

@@ -163,7 +163,7 @@ class CpuShare {
     this.#closing = closing;
   }
 
-  /** Since the last sample, where that is 1 to 60 s old; the last share within 1 s of it; else over a second from now. */
+  /** Since the last sample, where that is 1 to 90 s old; the last share within 1 s of it; else over a second from now. */
   async read(): Promise<RawReading> {
     let from = this.#last;
     if (!from || this.#ageMs(from) > LONGEST_SHARE_MS) {

@@ -1,5 +1,5 @@
 // How busy the CPUs are and how full the memory is, from node_exporter or windows_exporter, by the rules of
-// cpu-share.ts and memory-share.ts. A share needs two scrapes, 1 to 60 s apart; a scrape within a second of the one
+// cpu-share.ts and memory-share.ts. A share needs two scrapes, 1 to 90 s apart; a scrape within a second of the one
 // before gives its share again, with its time. A line that cannot be read makes the whole share missing: the CPU whose
 // line it was may be the one that is busy.
 import type { MissingCause, RawReading } from '../domain/reading.ts';
@@ -159,7 +159,7 @@ function lowest(node: NodeSamples, name: string): number | undefined {
 }
 
 function notYet(name: string): RawReading {
-  return missing('not-yet-read', `${name}: a share takes two scrapes, 1 to 60 s apart`);
+  return missing('not-yet-read', `${name}: a share takes two scrapes, 1 to 90 s apart`);
 }
 
 function missing(cause: MissingCause, detail: string): RawReading {

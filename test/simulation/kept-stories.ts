@@ -93,6 +93,14 @@ export const KEPT_STORIES = {
     ],
     minutes: 5,
   }),
+  /** Back before it was blind for too long; but its share of CPU time would have taken a second scrape. */
+  'a node_exporter that hangs for 55 s': quiet({
+    kind: 'fleet',
+    exporters: BOTH,
+    load: 'client',
+    acts: [{ atMs: 187_000, forMs: 54_800, kind: 'exporter', node: 0, exporter: 0, fault: 'hang' }],
+    minutes: 6,
+  }),
   /** The look after the sleep began before the jump of the clock was noticed, and was taken for one from before it. */
   'a sleep between a mad power and its second look': quiet({
     kind: 'fleet',

@@ -37,8 +37,8 @@ t.test('createNodeSeries() gives a share again, with its time, to a scrape withi
 
 t.test('createNodeSeries() begins anew after 60 s without a scrape', async (t) => {
   for (const [gapMs, expected] of [
-    [60_000, { value: 1 }],
-    [60_001, { value: null, cause: 'not-yet-read' }],
+    [90_000, { value: 1 }],
+    [90_001, { value: null, cause: 'not-yet-read' }],
   ] as const) {
     const series = createNodeSeries(OPTIONS);
     look(series, cpuTimes({ 0: { idle: 100, user: 0 } }), 0);
