@@ -180,7 +180,8 @@ export function judgeNode(step: Step, name: string): Judged {
   const liveSinceMs = live ? (before.liveSinceMs ?? carriedMs) : null;
   const missingSinceMs = stillMissing(step, before, looked.readings, carriedMs);
   let node: NodeState = { ...before, limits, cooling, looks: looked.pending, liveSinceMs, missingSinceMs };
-  node = { ...node, blindCountsAtMs: blindCountsAtMs(step, node) };
+  const countsAtMs = blindCountsAtMs(step, node);
+  if (countsAtMs !== node.blindCountsAtMs) node = { ...node, blindCountsAtMs: countsAtMs };
 
   const asRunning = evaluate(looked.readings, limits);
   let findings = live ? asRunning : startFindings(step, node, limits, asRunning);
