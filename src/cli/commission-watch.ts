@@ -1,6 +1,7 @@
 // The steps of a commissioning test that take time: which readings and witnesses move while the service is watched, and
 // how old what it judges by becomes. A reading that never moves is told apart by what it is: a memory share rests when
 // nothing runs, a temperature never does for long.
+import { firstFew } from '../domain/first-few.ts';
 import type { NodeStatus, ReadingStatus, Status } from '../http/status-view.ts';
 import { counted, StepDraft } from './commission-step.ts';
 import { ageText, valueText } from './layout.ts';
@@ -130,9 +131,8 @@ export class CommissionWatch {
     step.each(suspect, (one) => step.warn(this.#stillText(one, tookSeconds), REMEDY_STILL), 'warning');
     const resting = still.filter((one) => !suspect.includes(one));
     if (resting.length > 0) {
-      const names = resting.slice(0, 4).map(({ name, node }) => `${name} of ${node}`);
-      const more = resting.length > names.length ? ` and ${resting.length - names.length} more` : '';
-      step.note(`No fault, since they rest when nothing runs; never changed: ${names.join(', ')}${more}`);
+      const names = resting.map(({ name, node }) => `${name} of ${node}`);
+      step.note(`No fault, since they rest when nothing runs; never changed: ${firstFew(names, 4)}`);
     }
     const witnesses = this.#witnesses(step, tookSeconds);
     const evaluations = this.#evaluations.size;

@@ -1,5 +1,6 @@
 // One node as a table: every reading against its limits, the worst of them in colour, and beside what is missing why.
 // `status` and `check` show nodes alike.
+import { firstFew } from '../domain/first-few.ts';
 import type { NodeStatus, ReadingStatus } from '../http/status-view.ts';
 import { ageText, type Cell, limitText, type Paint, printable, tableOf, valueText } from './layout.ts';
 
@@ -26,8 +27,7 @@ const MOST_PODS = 3;
 export function podRows({ gpus }: Pick<NodeStatus, 'gpus'>): (readonly [gpu: string, pods: string])[] {
   return gpus.flatMap(({ id, pods = [] }) => {
     if (pods.length === 0) return [];
-    const more = pods.length > MOST_PODS ? ` and ${pods.length - MOST_PODS} more` : '';
-    return [[gpuName(id, { gpus }), pods.slice(0, MOST_PODS).join(', ') + more] as const];
+    return [[gpuName(id, { gpus }), firstFew(pods, MOST_PODS)] as const];
   });
 }
 

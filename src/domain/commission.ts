@@ -1,6 +1,7 @@
 // The commissioning of a machine or cluster: a guided test that an operator runs before it is used, and of which a report
 // is kept. Here is what its verdicts mean, and when a kept report speaks of another machine than the one that is watched
 // now. The test itself is a client's (cli/commission.ts); nothing here or there changes what is judged safe.
+import { firstFew } from './first-few.ts';
 
 /** In the order in which they are tried. */
 export const COMMISSION_STEPS = [
@@ -86,8 +87,5 @@ function absentFrom(gpus: readonly string[]): (gpu: string) => boolean {
 
 function named(what: string, gpus: readonly string[]): string[] {
   if (gpus.length === 0) return [];
-  const more = gpus.length > MOST_NAMED ? ` and ${gpus.length - MOST_NAMED} more` : '';
-  return [
-    `${gpus.length === 1 ? 'a GPU is' : `${gpus.length} GPUs are`} ${what}: ${gpus.slice(0, MOST_NAMED).join(', ')}${more}`,
-  ];
+  return [`${gpus.length === 1 ? 'a GPU is' : `${gpus.length} GPUs are`} ${what}: ${firstFew(gpus, MOST_NAMED)}`];
 }

@@ -4,7 +4,9 @@
 //
 // `epoch` is n while clear after n resets, and n+1 while latched after n resets: a copy whose epoch is not above the
 // last reset's is from before that reset.
+
 import type { LastReset } from '../domain/cluster.ts';
+import { firstFew } from '../domain/first-few.ts';
 import type { CopiedTrip, StopReport, Trip, TripCause } from '../domain/interlock.ts';
 import type { TripScope } from '../domain/stop.ts';
 import type { MapData } from './config-map.ts';
@@ -96,15 +98,10 @@ export function formatLatch(record: LatchRecord, progress: LatchProgress | null,
     data['node'] = trips.some(({ scope }) => scope.kind === 'all') ? '*' : nodes.join(', ');
     data['state'] = progress?.state ?? 'stopping';
     data['stoppedOwners'] = String(progress?.stoppedOwners ?? 0);
-    data['unconfirmedPods'] = named(progress?.unconfirmedPods ?? []);
+    data['unconfirmedPods'] = firstFew(progress?.unconfirmedPods ?? [], MOST_NAMED_PODS);
   }
   if (aside !== null) data['corrupt'] = aside;
   return data;
-}
-
-function named(pods: readonly string[]): string {
-  const more = pods.length > MOST_NAMED_PODS ? ` and ${pods.length - MOST_NAMED_PODS} more` : '';
-  return pods.slice(0, MOST_NAMED_PODS).join(', ') + more;
 }
 
 /** What is kept of data that could not be read, for whoever wants to know what became of it. */

@@ -1,5 +1,6 @@
 // Who may raise again what a stop holds at 0: autoscalers, KEDA, and tools that keep a cluster as a repository says. The
 // stop deals with each of them, but whoever starts a load should have read it before. Pure.
+import { firstFew } from '../domain/first-few.ts';
 import type { Unprotected } from '../domain/result.ts';
 import type { ClusterView, OwnerView } from './cluster-view.ts';
 import { controllerOf } from './cluster-view.ts';
@@ -72,9 +73,7 @@ const SET_BACK =
 function entryOf(name: string, owners: readonly OwnerView[], words: (names: string) => string): Unprotected | null {
   const names = [...new Set(owners.map((owner) => `${owner.kind.resource.kind} ${placed(owner)}`))].sort();
   if (names.length === 0) return null;
-  const rest = names.length - MOST_NAMED;
-  const told = names.slice(0, MOST_NAMED).join(', ') + (rest > 0 ? ` and ${rest} more` : '');
-  return { code: 'may-be-raised', name, message: words(told) };
+  return { code: 'may-be-raised', name, message: words(firstFew(names, MOST_NAMED)) };
 }
 
 const placed = ({ namespace, name }: OwnerView): string => (namespace === undefined ? name : `${namespace}/${name}`);

@@ -2,8 +2,10 @@
 // since Alertmanager takes an alert that nobody repeats for over. Made of the state, so that a trip from before a restart
 // is told, too, and that after an outage of the receiver it gets what is true then. What no longer stands is told once
 // as ended.
+
 import type { Now } from '../clock.ts';
 import type { EventName, Message } from '../domain/events.ts';
+import { firstFew } from '../domain/first-few.ts';
 import type { Trip } from '../domain/interlock.ts';
 import type { SafetyState } from '../domain/state.ts';
 import type { Delivery, Outbox } from './outbox.ts';
@@ -168,9 +170,7 @@ function alertsOf({ trips, nodes, settings }: SafetyState, events: ReadonlySet<E
 }
 
 function placeOf({ scope }: Trip): string {
-  if (scope.kind === 'all') return 'everything';
-  const more = scope.nodes.length > 5 ? ` and ${scope.nodes.length - 5} more nodes` : '';
-  return scope.nodes.slice(0, 5).join(', ') + more;
+  return scope.kind === 'all' ? 'everything' : firstFew(scope.nodes, 5, 'more nodes');
 }
 
 function nodeOf({ scope }: Trip): { readonly node?: string } {

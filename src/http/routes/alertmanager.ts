@@ -1,8 +1,10 @@
 // Alertmanager as a trigger of the emergency stop. Its webhook repeats itself for as long as an alert fires, so only an
 // alert that began after the last reset trips: an old one would undo the reset at its next repetition. Everything else
 // is answered 200, or Alertmanager would send it again and again.
+
 import type { FastifyRequest } from 'fastify';
 import Type from 'typebox';
+import { firstFew } from '../../domain/first-few.ts';
 import { noteForAudit } from '../audit-notes.ts';
 import { callerOf } from '../callers.ts';
 import type { App, AppParts } from '../parts.ts';
@@ -68,16 +70,15 @@ function addRoute(app: App, parts: AppParts): void {
         return { ignored: `no alert with ${STOP_LABEL}="true" fires${since}` };
       }
       const { identity } = callerOf(request);
-      const told = names.slice(0, MOST_NAMED).join(', ');
-      const more = names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : '';
+      const reason = `Alertmanager: ${firstFew(names, MOST_NAMED)}`;
       const submitted = supervisor.submit({
         kind: 'stop-requested',
         nodes: null,
         cause: 'alert',
-        reason: `Alertmanager: ${told}${more}`,
+        reason,
         by: `alertmanager (${identity})`,
       });
-      noteForAudit(request, { ...stopNote(submitted), reason: `Alertmanager: ${told}${more}` });
+      noteForAudit(request, { ...stopNote(submitted), reason });
       reply.code(202);
       return answerStop(parts, submitted, null);
     },
