@@ -302,7 +302,8 @@ export function blindDueMs(state: SafetyState, node: NodeState): number | null {
  */
 function blindCountsAtMs(step: Step, node: NodeState): number | null {
   const dueMs = blindDueMs(step.state, node);
-  if (dueMs === null || node.blindCountsAtMs !== null) return dueMs === null ? null : node.blindCountsAtMs;
+  if (dueMs === null) return null;
+  if (node.blindCountsAtMs !== null) return node.blindCountsAtMs;
   const { nowMs } = step;
   if (nowMs < dueMs) return null;
   if (nowMs < dueMs + SLEPT_THROUGH_MS || node.blindCarryMs > 0) return nowMs;

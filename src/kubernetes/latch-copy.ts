@@ -4,7 +4,6 @@
 //
 // `epoch` is n while clear after n resets, and n+1 while latched after n resets: a copy whose epoch is not above the
 // last reset's is from before that reset.
-
 import type { LastReset } from '../domain/cluster.ts';
 import { firstFew } from '../domain/first-few.ts';
 import type { CopiedTrip, StopReport, Trip, TripCause } from '../domain/interlock.ts';

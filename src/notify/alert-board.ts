@@ -2,7 +2,6 @@
 // since Alertmanager takes an alert that nobody repeats for over. Made of the state, so that a trip from before a restart
 // is told, too, and that after an outage of the receiver it gets what is true then. What no longer stands is told once
 // as ended.
-
 import type { Now } from '../clock.ts';
 import type { EventName, Message } from '../domain/events.ts';
 import { firstFew } from '../domain/first-few.ts';

@@ -45,6 +45,8 @@ const BLIND_FAILING_MS = 60_000;
 const RATE_MS = 1_000;
 /** For so long an exporter of another machine is not believed; after that its cards are this node's, as the contract has it. */
 const STRANGERS_MS = 30_000;
+/** A share of CPU time is told by two answers so far apart at most. */
+const LONGEST_SHARE_MS = 90_000;
 
 interface Subject {
   readonly machine: Machine;
@@ -348,7 +350,8 @@ export class Promises {
     const ageMs = nowMs - this.#goodAtMs(life, machine);
     // What an exporter repeats is as old as its sample.
     const sampleAgeMs = Math.max(...machine.exporters.map(({ lastGoodAgeMs }) => lastGoodAgeMs.get(life.number) ?? 0));
-    const forMs = carriedMs > 0 ? ageMs + carriedMs : unseen.forMs + sampleAgeMs;
+    const unseenMs = Math.max(unseen.forMs + sampleAgeMs, this.#withoutShareForMs(life, machine));
+    const forMs = carriedMs > 0 ? ageMs + carriedMs : unseenMs;
     const isAnswered = carriedMs > 0 || unseen.isAnswered;
     const strangeForMs = Math.max(...machine.exporters.map(({ longestStrangeMs }) => longestStrangeMs));
     if (strangeForMs >= STRANGERS_MS) return true;
@@ -368,6 +371,18 @@ export class Promises {
     const isSince = ({ atMs, isGood }: Delivery): boolean => isGood && atMs > jumpedAtMs;
     const goods = carriersOf(machine, false).map((one) => one.deliveries.get(life.number)?.filter(isSince).length ?? 0);
     return Math.max(0, ...goods) < 2;
+  }
+
+  /** For how long the share of CPU time has not been known, where the last two good answers are too far apart for one. */
+  #withoutShareForMs(life: Life, machine: Machine): number {
+    const { nowMs } = this.#parts.timeline;
+    const forMs = carriersOf(machine, false).map(({ deliveries, goodBeforeAtMs }) => {
+      const goods = (deliveries.get(life.number) ?? []).filter(({ atMs, isGood }) => isGood && nowMs - atMs > ROUND_MS);
+      const last = goods.at(-1)?.atMs ?? nowMs;
+      const before = goods.at(-2)?.atMs ?? goodBeforeAtMs.get(life.number) ?? life.startedAtMs;
+      return last - before > LONGEST_SHARE_MS ? nowMs - before : 0;
+    });
+    return Math.min(...forMs);
   }
 
   /** Nothing good from there for over 70 s, under load, and no trip. */

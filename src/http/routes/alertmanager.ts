@@ -1,7 +1,6 @@
 // Alertmanager as a trigger of the emergency stop. Its webhook repeats itself for as long as an alert fires, so only an
 // alert that began after the last reset trips: an old one would undo the reset at its next repetition. Everything else
 // is answered 200, or Alertmanager would send it again and again.
-
 import type { FastifyRequest } from 'fastify';
 import Type from 'typebox';
 import { firstFew } from '../../domain/first-few.ts';

@@ -65,7 +65,11 @@ export function addResetRoutes(app: App, parts: AppParts): void {
       const event = { kind: 'reset-requested', tripId, reason, by, acknowledgeUnverified, reports } as const;
       const submitted = cluster ? await resetInCluster(parts, cluster, event, deed) : supervisor.submit(event);
       const { answer, recorded } = submitted;
-      if (answer.kind !== 'reset-done') throw refusal(answer, deed);
+      if (answer.kind !== 'reset-done') {
+        // One that stood still reads what was asked meanwhile before it hears that it leads no longer.
+        if (cluster) refuseUnlessLeader(parts, deed);
+        throw refusal(answer, deed);
+      }
       const written = await withDeadline(clock, RECORD_WAIT_MS, recorded);
       return { tripId: answer.tripId, epoch: answer.epoch, recorded: written !== TIMED_OUT && written.ok };
     },
