@@ -1,6 +1,6 @@
 import type { InjectOptions } from 'fastify';
 import t from 'tap';
-import { bearer, INTERVAL_MS, NODE, OWN_TOKEN, startApp, TOKENS } from '../support/test-app.ts';
+import { bearer, INTERVAL_MS, LEADING, NODE, OWN_TOKEN, startApp, TOKENS } from '../support/test-app.ts';
 
 const OPERATOR = bearer(OWN_TOKEN);
 const order = (url: string, payload?: object): InjectOptions & { url: string } => ({
@@ -39,6 +39,27 @@ t.test('POST /estop/reset is refused with everything that is still wrong, until 
   t.match(disk.written.join('\n'), /fan replaced/);
   t.equal(supervisor.state.trips.size, 0);
   t.match((await ask(reset)).json(), { status: 409, code: 'trip-unknown', active: [] }, 'once is enough');
+});
+
+t.test('POST /estop/reset says who leads where the lead was lost while it was judged', async (t) => {
+  const cluster = {
+    facts: () => ({ priorTrips: {} }) as never,
+    reset: async () => ({ kind: 'not-leader' }) as const,
+    restore: async () => [],
+  };
+  const { ask, supervisor } = await startApp(t, { cluster });
+  const { tripId } = (await ask({ method: 'POST', url: '/estop' })).json();
+  const reset = order('/estop/reset', { tripId, reason: 'all well' });
+  t.match((await ask(reset)).json(), { status: 409, code: 'reset-refused' }, 'while it leads, what is still wrong');
+  const submit = supervisor.submit.bind(supervisor);
+  supervisor.submit = (event) => {
+    const submitted = submit(event);
+    const leadership = { state: 'standby', identity: 'vsf-safety-1', leader: 'vsf-safety-2' } as const;
+    if (event.kind === 'reset-requested') submit({ kind: 'cluster-reported', cluster: { ...LEADING, leadership } });
+    return submitted;
+  };
+  const answer = (await ask(reset)).json();
+  t.match(answer, { status: 503, code: 'not-leader', detail: /vsf-safety-2 does$/ });
 });
 
 t.test('POST /estop/reset may acknowledge a stop that nobody verified', async (t) => {

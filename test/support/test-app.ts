@@ -38,7 +38,7 @@ export const TOKENS: Readonly<Record<Role, string>> = {
 export const OWN_TOKEN = 'vsf_own-operator-token';
 export const bearer = (token: string): { authorization: string } => ({ authorization: `Bearer ${token}` });
 
-const LEADING: ClusterState = {
+export const LEADING: ClusterState = {
   leadership: { state: 'leader', identity: 'vsf-safety-1' },
   isLatchKnown: true,
   latchFailure: null,
