@@ -20,7 +20,7 @@ const FIRST_ROUND_AT_LEAST_MS = 2_000;
 const FIRST_LOOKS_APART_MS = 1_000;
 /** A source that fails early in a tick is tried once more after this pause, if there is time. */
 const RETRY_PAUSE_MS = 100;
-/** A tick that outlasted its interval is followed by the next one after this pause. */
+/** A tick that outlasted its interval, or whose readings a jump of the clock made old, is followed by the next one after this. */
 const AFTER_STANDSTILL_MS = 1_000;
 /** A preflight is answered within 5 s; its readings must be there a little earlier. */
 export const QUESTION_DEADLINE_MS = 4_000;
@@ -214,9 +214,11 @@ export class Monitor {
       this.lastTickTookMs = clock.now().elapsedMs - startedMs;
       budgetMs = roundMs;
       dueMs += intervalMs;
-      // After a standstill the rhythm starts anew: missed ticks are not made up for, but what was read before it is old.
+      // After a standstill, or a jump of the clock in this round, the rhythm starts anew: missed ticks are not made up for,
+      // but what was read before it is old.
       const nowMs = clock.now().elapsedMs;
-      if (dueMs <= nowMs) dueMs = nowMs + Math.min(intervalMs, AFTER_STANDSTILL_MS);
+      if (dueMs <= nowMs || supervisor().state.staleBeforeMs > startedMs)
+        dueMs = nowMs + Math.min(intervalMs, AFTER_STANDSTILL_MS);
       await clock.sleep(dueMs - nowMs, this.#stopped.signal);
     }
   }

@@ -194,6 +194,26 @@ t.test('Monitor looks at everything again soon after a standstill in the middle 
   await stop();
 });
 
+t.test('Monitor looks at everything again soon after a jump of the clock in the middle of a round', async (t) => {
+  const { clock, monitor, source, supervisor, stop } = build();
+  source.takesMs = 100;
+  monitor.start();
+  await clock.advance(21_150);
+  clock.jumpWall(60_000);
+  supervisor.submit({ kind: 'clock-looked' });
+  await clock.advance(1_000);
+  const before = source.reads;
+  await clock.advance(1_000);
+  t.equal(source.reads, before, 'one between two rounds makes the next no earlier');
+  await clock.advance(7_900);
+  t.equal(source.reads, before + 1);
+  clock.jumpWall(60_000);
+  supervisor.submit({ kind: 'clock-looked' });
+  await clock.advance(1_200);
+  t.equal(source.reads, before + 2, 'what this round has read is from before the jump');
+  await stop();
+});
+
 t.test('Monitor keeps no source busy by fast sampling for more than half of the time', async (t) => {
   const { clock, monitor, world, source, stop } = build();
   world.gpu(GPU_A).temperatureC = 78.5;
