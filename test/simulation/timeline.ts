@@ -128,10 +128,10 @@ export class Timeline {
 const isBefore = (one: Entry, other: Entry): boolean =>
   one.atMs < other.atMs || (one.atMs === other.atMs && one.order < other.order);
 
-/** Of one process, from its start to its end. */
 /** No process starts at 0 of its machine's monotonic clock. */
 export const STARTS_AT_MS = 1_000_000;
 
+/** Of one process, from its start to its end. */
 export class ProcessClock implements Clock {
   readonly #timeline: Timeline;
   readonly #startedMs: number;

@@ -35,7 +35,7 @@ t.test('createNodeSeries() gives a share again, with its time, to a scrape withi
   t.match(look(series, at(101, 2), 3000), { value: 1, sampledAtMs: START_MS + 3000 });
 });
 
-t.test('createNodeSeries() begins anew after 60 s without a scrape', async (t) => {
+t.test('createNodeSeries() begins anew after 90 s without a scrape', async (t) => {
   for (const [gapMs, expected] of [
     [90_000, { value: 1 }],
     [90_001, { value: null, cause: 'not-yet-read' }],
