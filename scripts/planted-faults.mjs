@@ -161,4 +161,11 @@ export const PLANTED = [
     search: 'if (!look.isProlonged && nowMs >= look.deadlineMs + SLEPT_THROUGH_MS) {',
     replace: 'if (look.deadlineMs < 0) {',
   },
+  {
+    name: 'a press that joined a trip goes with a reset that did not know of it',
+    story: 'a press on a standby that has not heard of the reset yet',
+    file: 'src/domain/cluster-steps.ts',
+    search: 'for (const trip of ended) tripAnew(step, trip, lastResetWallMs);',
+    replace: '',
+  },
 ];

@@ -4,13 +4,13 @@
 import type { ClusterState, LastReset } from './cluster.ts';
 import { parseLease } from './durable.ts';
 import type { Answer } from './events.ts';
-import { type CopiedTrip, isWithin } from './interlock.ts';
+import { type CopiedTrip, isWithin, type Trip } from './interlock.ts';
 import { EVALUATION_COUNTS_MS, isLeaseIn, type Lease, MOST_LEASES } from './lease.ts';
 import { endLeases } from './lease-endings.ts';
 import type { Finding } from './result.ts';
 import type { SafetyState } from './state.ts';
 import type { Step } from './step.ts';
-import { endTrip, latch } from './trip-steps.ts';
+import { endTrip, latch, tripAnew } from './trip-steps.ts';
 
 /** Holds other processes' trips under their own ids; one of ours that such a trip covers goes into it. */
 export function adoptTrips(step: Step, trips: readonly CopiedTrip[]): void {
@@ -34,16 +34,20 @@ export function resetElsewhere(
   const epoch = Math.max(step.state.epoch, event.epoch);
   // The last one of all is the one whose report stays readable.
   const ids = [...event.tripIds].sort((a, b) => Number(a === last?.tripId) - Number(b === last?.tripId));
+  const ended: Trip[] = [];
   for (const tripId of ids) {
     const trip = step.state.trips.get(tripId);
     if (!trip) continue;
+    ended.push(trip);
     const unnamed = { tripId, by: 'another process', reason: 'reset in the cluster', wallMs: step.moment.wallMs };
     endTrip(step, trip, last?.tripId === tripId ? last : unnamed, epoch);
   }
-  if (epoch === step.state.epoch) return;
   const lastResetWallMs = last?.wallMs ?? step.moment.wallMs;
-  step.change({ epoch, lastResetWallMs });
-  step.record('epoch', { epoch, lastResetWallMs }, `the cluster has had ${epoch} resets`);
+  if (epoch !== step.state.epoch) {
+    step.change({ epoch, lastResetWallMs });
+    step.record('epoch', { epoch, lastResetWallMs }, `the cluster has had ${epoch} resets`);
+  }
+  for (const trip of ended) tripAnew(step, trip, lastResetWallMs);
 }
 
 /** Takes note of who leads; leases go with the leadership. */

@@ -30,6 +30,7 @@ import type { SourceReport } from './reading.ts';
 import type { NodeState, SafetyState } from './state.ts';
 import { Step } from './step.ts';
 import {
+  hearStops,
   requestDrill,
   requestReset,
   requestStop,
@@ -158,6 +159,9 @@ function handle(step: Step, event: SafetyEvent): Answer {
       // Before the first look there is nothing to judge, and what was missing before a restart would count as missing now.
       if (step.state.lastEvaluationAtMs !== null) judgeAndTrip(step, [...step.state.nodes.keys()]);
       publishIfChanged(step);
+      return { kind: 'none' };
+    case 'cluster-heard':
+      hearStops(step, event.joined);
       return { kind: 'none' };
     case 'cluster-reported':
       takeCluster(step, event.cluster);

@@ -4,6 +4,7 @@
 import { canonicalText, digestOf, parseConstraints, type SafetyConstraints } from './constraints.ts';
 import type { Moment } from './events.ts';
 import type { StopReport, Trip } from './interlock.ts';
+import type { JoinedStops } from './joined-stops.ts';
 import type { KnownGpu } from './known-gpus.ts';
 import {
   type EndedLease,
@@ -17,6 +18,7 @@ import {
 import { newNode } from './node-step.ts';
 import type { SafetySettings } from './settings.ts';
 import type { NodeState, SafetyState } from './state.ts';
+import type { TripScope } from './stop.ts';
 
 /** A process that knows nothing yet. */
 export function initialState(settings: SafetySettings, moment: Moment): SafetyState {
@@ -254,9 +256,7 @@ function withBootGrace(
 function readTrip(value: Fields, moment: Moment): Trip | null {
   const { tripId, scope, cause, reason, by, sinceWallMs, targets, report, loadedW } = value;
   if (!isText(tripId) || !isText(cause) || !isText(reason) || !isText(by) || !isNumber(sinceWallMs)) return null;
-  if (!isObject(scope) || !(scope['kind'] === 'all' || (scope['kind'] === 'nodes' && isTexts(scope['nodes'])))) {
-    return null;
-  }
+  if (!isScope(scope)) return null;
   if (!Array.isArray(targets) || !targets.every((target) => isObject(target) && isText(target['leaseId']))) return null;
   if (!isObject(report) || !isText(report['startedAt']) || !isObject(report['actuators']) || !isObject(loadedW))
     return null;
@@ -264,6 +264,7 @@ function readTrip(value: Fields, moment: Moment): Trip | null {
   const isTold = (one: unknown): boolean =>
     isObject(one) && Array.isArray(one['entries']) && one['entries'].every(isObject);
   if (!Object.values(report['actuators']).every(isTold) || !Object.values(loadedW).every(isNumber)) return null;
+  if (value['joined'] !== undefined && !isJoined(value['joined'])) return null;
   // The stop goes on from here: it has 30 s from now to be verified again, by what is seen from now on.
   const told = report as unknown as StopReport;
   const actuators = Object.fromEntries(
@@ -272,6 +273,24 @@ function readTrip(value: Fields, moment: Moment): Trip | null {
   const fresh = { ...told, actuators, state: 'stopping' as const, settledAt: null };
   return { ...(value as unknown as Trip), atMs: moment.elapsedMs, report: fresh };
 }
+
+function isJoined(value: unknown): value is JoinedStops {
+  if (!isObject(value) || !isNumber(value['count']) || !isNumber(value['heard'])) return false;
+  const { unheard } = value;
+  if (unheard === null) return true;
+  if (
+    !isObject(unheard) ||
+    !isScope(unheard['scope']) ||
+    typeof unheard['reason'] !== 'string' ||
+    !isText(unheard['by'])
+  )
+    return false;
+  const { cause, begunWallMs } = unheard;
+  return (cause === 'manual' || cause === 'alert') && (begunWallMs === null || isNumber(begunWallMs));
+}
+
+const isScope = (value: unknown): value is TripScope =>
+  isObject(value) && (value['kind'] === 'all' || (value['kind'] === 'nodes' && isTexts(value['nodes'])));
 
 /** A lease as it was recorded, to go on from `moment`; `null` where `value` is none. */
 export const parseLease = (value: unknown, moment: Moment): Lease | null =>

@@ -80,6 +80,8 @@ export type SafetyEvent =
       readonly cause: Extract<TripCause, 'manual' | 'alert' | 'corrupt-state'>;
       readonly reason: string;
       readonly by: string;
+      /** When the newest of its alerts began, wall ms; only with `cause: alert`. */
+      readonly begunWallMs?: number;
     }
   | { readonly kind: 'drill-requested'; readonly nodes: readonly string[] | null; readonly by: string }
   | {
@@ -101,6 +103,8 @@ export type SafetyEvent =
        * wrong by then is a new trip's business. Left out: judged and carried out at once.
        */
       readonly stage?: 'judge' | 'commit';
+      /** With `commit`: how many stops had joined the trip when the reset was judged. */
+      readonly joined?: number;
     }
   | {
       readonly kind: 'forget-requested';
@@ -128,6 +132,8 @@ export type SafetyEvent =
       readonly tripIds: readonly string[];
       readonly last: LastReset | null;
     }
+  /** The cluster's record holds these trips; by id, how many stops had joined each before it was asked. */
+  | { readonly kind: 'cluster-heard'; readonly joined: ReadonlyMap<string, number> }
   /** Who leads, and what is known of the cluster's record. */
   | { readonly kind: 'cluster-reported'; readonly cluster: ClusterState }
   /** This process leads from now on, and read the leases that the one before it wrote; in the journal's own form. */
@@ -242,7 +248,7 @@ export type Answer =
   | { readonly kind: 'drilling'; readonly order: StopOrder; readonly unknownNodes: readonly string[] }
   | { readonly kind: 'reset-done'; readonly tripId: string; readonly epoch: number }
   /** Judged, and nothing stands against it. */
-  | { readonly kind: 'reset-allowed'; readonly tripId: string }
+  | { readonly kind: 'reset-allowed'; readonly tripId: string; readonly joined: number }
   | { readonly kind: 'reset-refused'; readonly still: readonly string[] }
   | { readonly kind: 'trip-unknown'; readonly tripId: string; readonly active: readonly string[] }
   | { readonly kind: 'forgotten'; readonly gpus: readonly string[] }

@@ -3,6 +3,7 @@
 // only when a minute has passed and every temperature is clearly below its warning.
 import { cardTemperatureC } from './constraints.ts';
 import type { NodeLimits } from './evaluate.ts';
+import type { JoinedStops } from './joined-stops.ts';
 import type { NodeReadings } from './reading.ts';
 import { COOLDOWN_SECONDS, type Finding, type InterlockState, type InterlockView } from './result.ts';
 import type { StopEntry, StopTarget, TripScope } from './stop.ts';
@@ -55,6 +56,8 @@ export interface Trip {
   readonly report: StopReport;
   /** GPUs that drew 100 W or more at the trip: `node/gpu` to W. */
   readonly loadedW: Readonly<Record<string, number>>;
+  /** Stops by hand or by an alert that joined it; left out where there were none. */
+  readonly joined?: JoinedStops;
 }
 
 /** What another process needs of a trip to hold it. Process groups stay with the machine that they are on. */

@@ -15,6 +15,7 @@ import {
   UNVERIFIED_AFTER_MS,
 } from './interlock.ts';
 import { invariant } from './invariant.ts';
+import { joinedByTakeOver, joinedCount, outliving, withHeard, withJoined } from './joined-stops.ts';
 import { isLeaseIn, MOST_LEASES, targetOf } from './lease.ts';
 import { endLeases, orderOwedStop, owedTargets, settleOwedStop } from './lease-endings.ts';
 import { gpuPowersW, lastGpuPowersW, readingsFor } from './node-step.ts';
@@ -31,6 +32,8 @@ interface Trigger {
   readonly reason: string;
   readonly by: string;
   readonly unknownNodes?: readonly string[];
+  /** When its alert began, wall ms; only with `cause: alert`. */
+  readonly begunWallMs?: number | null;
 }
 
 /** Another process's trip keeps its id, its time, and what it saw loaded. */
@@ -40,17 +43,49 @@ type Latching = Trigger & Partial<Pick<Trip, 'tripId' | 'sinceWallMs' | 'simulat
 export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; readonly joined: boolean } {
   const active = [...step.state.trips.values()];
   const everything = active.find((other) => other.scope.kind === 'all');
-  if (everything) return { trip: everything, joined: true };
+  if (everything) {
+    join(step, everything, trigger);
+    return { trip: everything, joined: true };
+  }
   let { scope } = trigger;
   if (scope.kind === 'nodes') {
-    const free = scope.nodes.filter((node) => !active.some((other) => covers(other.scope, node)));
-    const [first] = scope.nodes;
+    const { nodes } = scope;
+    const free = nodes.filter((node) => !active.some((other) => covers(other.scope, node)));
+    const [first] = nodes;
+    for (const other of active) {
+      const shared = nodes.filter((node) => covers(other.scope, node));
+      if (shared.length > 0) join(step, other, { ...trigger, scope: { kind: 'nodes', nodes: shared } });
+    }
     const holder = active.find((other) => first !== undefined && covers(other.scope, first));
     if (free.length === 0 && holder) return { trip: holder, joined: true };
     scope = { kind: 'nodes', nodes: free };
     invariant(free.length > 0, 'A trip of no node');
   }
   return { trip: latch(step, { ...trigger, scope }), joined: false };
+}
+
+/** A stop that was asked for once joins a trip that is on. */
+function join(step: Step, trip: Trip, { scope, cause, reason, by, begunWallMs = null }: Trigger): void {
+  if (cause !== 'manual' && cause !== 'alert') return;
+  const joined = withJoined(trip.joined, { scope, cause, reason, by, begunWallMs });
+  const isFirst = !trip.joined?.unheard;
+  const next = { ...trip, joined };
+  keepTrip(step, next);
+  // Only another process could reset it unheard; and of many in a row the first is enough to remember that there were.
+  if (!step.state.cluster || !isFirst) return;
+  step.record(`trip/${trip.tripId}`, durableTrip(next), `a stop by ${by} joins trip ${trip.tripId}: ${reason}`, true);
+}
+
+/** The cluster's latch holds these trips, asked when so many stops had joined each. */
+export function hearStops(step: Step, heard: ReadonlyMap<string, number>): void {
+  for (const [tripId, count] of heard) {
+    const trip = step.state.trips.get(tripId);
+    if (!trip?.joined?.unheard) continue;
+    const next = { ...trip, joined: withHeard(trip.joined, count) };
+    keepTrip(step, next);
+    if (next.joined.unheard) continue;
+    step.record(`trip/${tripId}`, durableTrip(next), `trip ${tripId} stands in the cluster, with what joined it`);
+  }
 }
 
 /** Makes a trip: it takes over those that it covers, with what they had still to stop. */
@@ -73,6 +108,7 @@ export function latch(step: Step, trigger: Latching): Trip {
     // Another process's trip: what it saw then, and not what is left of that by now.
     trigger.loadedW ?? {},
   ) as Trip['loadedW'];
+  const joined = trigger.tripId === undefined ? undefined : joinedByTakeOver(absorbed);
   const made: Trip = {
     tripId: trigger.tripId ?? step.newId(),
     scope,
@@ -85,6 +121,7 @@ export function latch(step: Step, trigger: Latching): Trip {
     targets,
     report: newReport(step, trigger.unknownNodes ?? []),
     loadedW,
+    ...(joined && { joined }),
   };
   const trips = new Map(step.state.trips);
   for (const other of absorbed) {
@@ -174,6 +211,7 @@ export function requestStop(
     readonly cause: TripCause;
     readonly reason: string;
     readonly by: string;
+    readonly begunWallMs?: number;
   },
 ): Answer {
   const asked = event.nodes === null ? null : [...new Set(event.nodes)];
@@ -181,8 +219,8 @@ export function requestStop(
   if (asked && known?.length === 0) return { kind: 'unknown-nodes', nodes: asked };
   const unknownNodes = asked?.filter((node) => !known?.includes(node)) ?? [];
   const scope: TripScope = known ? { kind: 'nodes', nodes: known } : { kind: 'all' };
-  const { cause, reason, by } = event;
-  const { trip: made, joined } = trip(step, { scope, cause, reason, by, unknownNodes });
+  const { cause, reason, by, begunWallMs = null } = event;
+  const { trip: made, joined } = trip(step, { scope, cause, reason, by, unknownNodes, begunWallMs });
   const report = joined ? { ...made.report, unknownNodes } : made.report;
   return { kind: 'stopping', tripId: made.tripId, joined, report };
 }
@@ -288,6 +326,7 @@ export function requestReset(
     readonly by: string;
     readonly acknowledgeUnverified: boolean;
     readonly stage?: 'judge' | 'commit';
+    readonly joined?: number;
   },
 ): Answer {
   const { tripId, stage } = event;
@@ -296,10 +335,21 @@ export function requestReset(
   if (!trip) return { kind: 'trip-unknown', tripId, active };
   const still = stage === 'commit' ? [] : stillWrong(step, trip, event.acknowledgeUnverified);
   if (still.length > 0) return { kind: 'reset-refused', still };
-  if (stage === 'judge') return { kind: 'reset-allowed', tripId };
+  if (stage === 'judge') return { kind: 'reset-allowed', tripId, joined: joinedCount(trip) };
   const epoch = step.state.epoch + 1;
-  endTrip(step, trip, { tripId, by: event.by, reason: event.reason, wallMs: step.moment.wallMs }, epoch);
+  const { wallMs } = step.moment;
+  endTrip(step, trip, { tripId, by: event.by, reason: event.reason, wallMs }, epoch);
+  // What came while it was being written was not judged with it.
+  if (stage === 'commit' && joinedCount(trip) > (event.joined ?? 0)) tripAnew(step, trip, wallMs);
   return { kind: 'reset-done', tripId, epoch };
+}
+
+/** Stops that joined a trip and that its reset could not know of stand for themselves. */
+export function tripAnew(step: Step, ended: Trip, resetWallMs: number): void {
+  const stop = outliving(ended, resetWallMs);
+  if (!stop) return;
+  const reason = `${stop.reason} (joined trip ${ended.tripId}, whose reset did not know of it)`;
+  trip(step, { ...stop, reason });
 }
 
 /** Ends a trip by a reset, made here or elsewhere; `epoch` is the one after it. */

@@ -50,6 +50,8 @@ export interface ClusterPart {
     readonly tripId: string;
     readonly by: string;
     readonly reason: string;
+    /** How many stops had joined the trip when the reset was judged: with more by then it is not written. */
+    readonly joined: number;
     readonly commit: () => void;
   }): Promise<ClusterResetOutcome>;
   /** Gives controllers back what a trip's stop took, one at a time; `mayGoOn` is asked before each. Never rejects. */

@@ -7,6 +7,7 @@
 import type { Clock } from '../clock.ts';
 import { dropOldest } from '../domain/collections.ts';
 import type { Trip, TripCause } from '../domain/interlock.ts';
+import { joinedCount } from '../domain/joined-stops.ts';
 import type { StopOrder } from '../domain/stop.ts';
 import type { Admission, RuleState } from './admission.ts';
 import { createConfigMapCell, type MapData, type MapEdit } from './config-map.ts';
@@ -46,6 +47,8 @@ export type LatchNews =
       readonly tripIds: readonly string[];
       readonly last: LastReset | null;
     }
+  /** The record holds these trips; by id, how many stops had joined each before it was asked. */
+  | { readonly kind: 'heard'; readonly joined: ReadonlyMap<string, number> }
   /** The record is corrupt, was latched by hand, or is gone while the deny rule is armed. */
   | {
       readonly kind: 'must-trip';
@@ -61,6 +64,14 @@ export type ResetOutcome =
   /** Nothing was changed, or will be taken back. */
   | { readonly kind: 'not-written'; readonly detail: string };
 
+export interface ResetRequest {
+  readonly tripId: string;
+  readonly by: string;
+  readonly reason: string;
+  /** How many stops had joined the trip when the reset was judged. */
+  readonly joined: number;
+}
+
 export interface ClusterLatchParts {
   readonly api: KubeApi;
   readonly clock: Clock;
@@ -74,6 +85,15 @@ export interface ClusterLatchParts {
   readonly simulated: boolean;
   /** Called with each piece of news, in order; the process has acted on it when this returns. */
   readonly onNews: (news: LatchNews) => void;
+}
+
+/** What a look found, once its outcome is written: what the process must do, and the trips that the record holds. */
+interface Looked {
+  readonly news: readonly LatchNews[];
+  readonly standing: readonly string[];
+  /** How many trips of others went into these unknown. */
+  readonly swallowed: number;
+  readonly stops: number;
 }
 
 export class ClusterLatch implements StopLatch {
@@ -98,6 +118,9 @@ export class ClusterLatch implements StopLatch {
   /** News was told whose outcome is not written yet. */
   #isUnsettled = false;
   #isRuleAsked = false;
+  /** Trips of others that went into ours since the start, and the record's `stops`: news to a reset judged before. */
+  #swallowed = 0;
+  #stops = 0;
 
   constructor(parts: ClusterLatchParts) {
     this.#parts = parts;
@@ -154,14 +177,10 @@ export class ClusterLatch implements StopLatch {
    * Writes the reset of a trip, and calls `commit` only if that succeeded and before anything else looks at the latch;
    * then the deny rule is disarmed unless another trip of everything stands.
    */
-  reset(request: {
-    readonly tripId: string;
-    readonly by: string;
-    readonly reason: string;
-    readonly commit: () => void;
-  }): Promise<ResetOutcome> {
+  reset(request: ResetRequest & { readonly commit: () => void }): Promise<ResetOutcome> {
+    const known = { swallowed: this.#swallowed, stops: this.#stops };
     return this.#inTurn(async () => {
-      const { outcome, mayHaveArrived } = await this.#writeReset(request);
+      const { outcome, mayHaveArrived } = await this.#writeReset(request, known);
       if (outcome.kind === 'done') {
         request.commit();
         this.#kept.delete(request.tripId);
@@ -172,6 +191,8 @@ export class ClusterLatch implements StopLatch {
         // Without its answer, whatever the next try found: then the next look latches the trip again.
         remember(this.#kept, request.tripId);
       }
+      // What was news is known before the operator asks again.
+      if (outcome.kind === 'changed') this.poke();
       return outcome;
     });
   }
@@ -231,30 +252,51 @@ export class ClusterLatch implements StopLatch {
   }
 
   async #sync(): Promise<boolean> {
-    let swapped = await this.#cell.swap((data) => this.#edit(data), SYNC_TIMEOUT_MS);
+    const unheard = this.#unheard();
+    const edit = (data: MapData | null) => this.#edit(data, unheard.length > 0);
+    let swapped = await this.#cell.swap(edit, SYNC_TIMEOUT_MS);
     if (swapped.ok && swapped.value === 'ask-rule') {
       await this.#askRule();
-      swapped = await this.#cell.swap((data) => this.#edit(data), SYNC_TIMEOUT_MS);
+      swapped = await this.#cell.swap(edit, SYNC_TIMEOUT_MS);
     }
     this.#failure = swapped.ok ? null : swapped.detail;
     if (!swapped.ok || swapped.value === 'ask-rule') return false;
     this.#isKnown = true;
-    this.#isUnsettled = swapped.value.length > 0;
-    for (const news of swapped.value) this.#parts.onNews(news);
+    const { news, standing, swallowed, stops } = swapped.value;
+    this.#swallowed += swallowed;
+    this.#stops = stops;
+    this.#isUnsettled = news.length > 0;
+    for (const one of news) this.#parts.onNews(one);
+    const heard = unheard.filter(([tripId]) => standing.includes(tripId));
+    if (heard.length > 0) this.#parts.onNews({ kind: 'heard', joined: new Map(heard) });
     return true;
   }
 
-  #edit(data: MapData | null): MapEdit<readonly LatchNews[] | 'ask-rule'> {
+  /** What joined our trips and what the cluster may not have heard of: by trip, how many have joined by now. */
+  #unheard(): readonly (readonly [string, number])[] {
+    const waiting = this.#local().full.filter(({ joined }) => joined?.unheard);
+    return waiting.map((trip) => [trip.tripId, joinedCount(trip)] as const);
+  }
+
+  #edit(data: MapData | null, isStopTold: boolean): MapEdit<Looked | 'ask-rule'> {
     const local = this.#local();
     if (!data && !this.#isRuleAsked && local.trips.length === 0) return { data: null, value: 'ask-rule' };
     const copy: LatchCopy = data ? parseLatch(data) : { kind: 'absent' };
     const demand = demandOf(copy, local);
     // The trip comes first, then the record of it: a crash in between finds what is corrupt again.
-    if (demand && !this.#isEverythingStopped()) return { data: null, value: [demand] };
+    if (demand && !this.#isEverythingStopped())
+      return { data: null, value: { news: [demand], standing: [], swallowed: 0, stops: this.#stops } };
     const merge = this.#merge(local, copy);
     const aside = copy.kind === 'corrupt' ? asideOf(data ?? {}) : (data?.['corrupt'] ?? null);
-    const written = this.#format(merge.record, local.full, data, aside);
-    return { data: data && isEqual(data, written) ? null : written, value: newsOf(merge) };
+    const stops = merge.record.stops + (isStopTold ? 1 : 0);
+    const written = this.#format({ ...merge.record, stops }, local.full, data, aside);
+    const value = {
+      news: newsOf(merge),
+      standing: merge.record.trips.map(({ tripId }) => tripId),
+      swallowed: merge.swallowed.length,
+      stops,
+    };
+    return { data: data && isEqual(data, written) ? null : written, value };
   }
 
   #merge(local: LocalLatch, copy: LatchCopy): Merge {
@@ -280,13 +322,12 @@ export class ClusterLatch implements StopLatch {
     this.#parts.onNews({ kind: 'must-trip', cause: 'corrupt-state', reason });
   }
 
-  async #writeReset(request: {
-    readonly tripId: string;
-    readonly by: string;
-    readonly reason: string;
-  }): Promise<{ readonly outcome: ResetOutcome; readonly mayHaveArrived: boolean }> {
+  async #writeReset(
+    request: ResetRequest,
+    known: { readonly swallowed: number; readonly stops: number },
+  ): Promise<{ readonly outcome: ResetOutcome; readonly mayHaveArrived: boolean }> {
     const { clock, isLeader } = this.#parts;
-    const { tripId, by, reason } = request;
+    const { tripId, by, reason, joined } = request;
     const last: LastReset = { tripId, by, reason, wallMs: clock.now().wallMs };
     const changed = (detail: string): MapEdit<ResetOutcome> => ({ data: null, value: { kind: 'changed', detail } });
     let mayHaveArrived = false;
@@ -298,15 +339,20 @@ export class ClusterLatch implements StopLatch {
       const isOurs = (copy.kind === 'clear' || copy.kind === 'latched') && isSameReset(copy.record.lastReset, last);
       // An earlier try arrived, and only its answer was lost.
       if (isOurs) return { data: null, value: { kind: 'done', epoch: local.resets + 1 } };
-      const { reset, adopt, record } = this.#merge(local, copy);
+      const { reset, adopt, swallowed, record } = this.#merge(local, copy);
       if (reset) return changed('another reset was made in the cluster');
-      if (adopt.length > 0) return changed('another trip was made in the cluster');
+      const isNews = adopt.length > 0 || swallowed.length > 0 || this.#swallowed > known.swallowed;
+      if (isNews) return changed('another trip was made in the cluster');
+      const ours = local.full.find((trip) => trip.tripId === tripId);
+      if ((ours && joinedCount(ours) > joined) || record.stops > known.stops) {
+        return changed(`another stop joined trip ${tripId} meanwhile`);
+      }
       const trips = record.trips.filter((trip) => trip.tripId !== tripId);
       if (trips.length === record.trips.length) return changed(`the cluster does not hold trip ${tripId}`);
       const resets = record.resets + 1;
       const ended = new Map(record.ended).set(tripId, resets);
       const after = this.#format(
-        { resets, trips, ended, lastReset: last },
+        { resets, trips, ended, lastReset: last, stops: record.stops },
         local.full,
         data,
         data?.['corrupt'] ?? null,

@@ -279,6 +279,8 @@ function eventOf(news: LatchNews, nodeName: (node: string) => string): SafetyEve
       return { kind: 'cluster-tripped', trips: news.trips.map((trip) => namedHere(trip, nodeName)) };
     case 'reset-elsewhere':
       return { kind: 'cluster-reset', epoch: news.epoch, tripIds: news.tripIds, last: news.last };
+    case 'heard':
+      return { kind: 'cluster-heard', joined: news.joined };
     case 'must-trip': {
       const { cause, reason } = news;
       return { kind: 'stop-requested', nodes: null, cause, reason, by: 'cluster' };

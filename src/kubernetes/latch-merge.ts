@@ -21,6 +21,8 @@ export interface Merge {
     readonly tripIds: readonly string[];
     readonly last: LastReset | null;
   } | null;
+  /** Trips of others that this process has not known, and that go into one that stands. */
+  readonly swallowed: readonly string[];
   /** What the cluster should hold. */
   readonly record: LatchRecord;
 }
@@ -38,7 +40,7 @@ export interface MergeOptions {
 
 /** `copy` is `null` where the cluster has none. */
 export function mergeLatch(local: LocalLatch, copy: Readable | null, options: MergeOptions): Merge {
-  const theirs = copy ?? { resets: 0, trips: [], ended: new Map<string, number>(), lastReset: null };
+  const theirs = copy ?? { resets: 0, trips: [], ended: new Map<string, number>(), lastReset: null, stops: 0 };
   const resets = Math.max(local.resets, theirs.resets);
   const ended = new Map([...theirs.ended].filter(([tripId]) => !options.kept.has(tripId)));
   const isBehind = local.resets < theirs.resets;
@@ -61,8 +63,9 @@ export function mergeLatch(local: LocalLatch, copy: Readable | null, options: Me
   const trips = [...standing, ...aside].map(written).sort(byAge);
   return {
     adopt: standing.filter((trip) => binding.includes(trip)),
+    swallowed: binding.filter((trip) => !standing.includes(trip)).map(({ tripId }) => tripId),
     reset: isBehind ? { epoch: theirs.resets, tripIds: dropped, last: theirs.lastReset } : null,
-    record: { resets, trips, ended, lastReset: theirs.lastReset },
+    record: { resets, trips, ended, lastReset: theirs.lastReset, stops: theirs.stops },
   };
 }
 

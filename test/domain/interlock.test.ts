@@ -68,6 +68,11 @@ const events: Record<EventKind, (world: DomainWorld) => unknown> = {
   'cluster-tripped': (world) => world.submit({ kind: 'cluster-tripped', trips: [FOREIGN] }),
   'cluster-reset': (world) =>
     world.submit({ kind: 'cluster-reset', epoch: 1, tripIds: [...world.state.trips.keys()], last: null }),
+  'cluster-heard': (world) =>
+    world.submit({
+      kind: 'cluster-heard',
+      joined: new Map([...world.state.trips.keys()].map((tripId) => [tripId, 0])),
+    }),
   'cluster-reported': (world) => world.submit({ kind: 'cluster-reported', cluster: standbyOf('other') }),
   'leases-taken-over': (world) => world.submit({ kind: 'leases-taken-over', leases: new Map() }),
   'restore-reported': (world) =>
@@ -95,6 +100,7 @@ const TABLE: Record<InterlockState, Row> = {
     'nodes-listed': 'clear',
     'cluster-tripped': 'tripped, orders a stop',
     'cluster-reset': 'clear',
+    'cluster-heard': 'clear',
     'cluster-reported': 'clear',
     'leases-taken-over': 'clear',
     'restore-reported': 'clear',
@@ -118,6 +124,7 @@ const TABLE: Record<InterlockState, Row> = {
     'nodes-listed': 'cooling',
     'cluster-tripped': 'tripped, orders a stop',
     'cluster-reset': 'cooling',
+    'cluster-heard': 'cooling',
     'cluster-reported': 'cooling',
     'leases-taken-over': 'cooling',
     'restore-reported': 'cooling',
@@ -141,6 +148,7 @@ const TABLE: Record<InterlockState, Row> = {
     'nodes-listed': 'tripped',
     'cluster-tripped': 'tripped, orders a stop',
     'cluster-reset': 'clear',
+    'cluster-heard': 'tripped',
     'cluster-reported': 'tripped',
     'leases-taken-over': 'tripped',
     'restore-reported': 'tripped',

@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { deployment, lacksCluster, NODE, startClusterRig, untilReady } from '../support/cluster-rig.ts';
-import { isGroupAlive, startWorkload } from '../support/real-service.ts';
+import { isGroupAlive, type RealService, type Reply, startWorkload } from '../support/real-service.ts';
 import { type TcpFault, tcpFaultProxy } from '../support/tcp-fault-proxy.ts';
 
 // Two cores may be shared with other test files.
@@ -65,5 +65,52 @@ t.test(
       (await rig.read('Deployment', 'load')).spec.replicas === 0 && (await rig.marked()).length === 0;
     const tookMs = await rig.until('slow is enough', 60_000, isStopped);
     t.comment(`stopped ${tookMs} ms after answers came again, 300 ms late each`);
+  },
+);
+
+t.test(
+  'a stop that is pressed where a reset has not been heard of outlives that reset',
+  { skip: lacksCluster },
+  async (t) => {
+    const rig = await startClusterRig(t);
+    const first = await rig.serve();
+    await untilReady(first, 60_000);
+    const proxy = await tcpFaultProxy(t, Number(new URL(rig.plane.url).port));
+    const url = `https://127.0.0.1:${proxy.port}`;
+    const kubeconfig = await rig.plane.kubeconfigFor(rig.plane.serviceToken, { url, caFile: rig.plane.caFile });
+    let second = await rig.serve({ kubeconfig });
+    const until = (service: RealService, what: string, isSo: (body: Reply['body']) => boolean): Promise<Reply> =>
+      service.until(
+        what,
+        () => service.get('/estop'),
+        ({ body }) => isSo(body),
+        60_000,
+      );
+    const resetAt = (service: RealService, tripId: string): Promise<Reply> =>
+      service.until(
+        `the reset of ${tripId} is taken`,
+        () => service.operate('/estop/reset', { tripId, reason: 'all well', acknowledgeUnverified: true }),
+        ({ status }) => status === 200,
+        60_000,
+      );
+    const { tripId } = (await first.post('/estop', { reason: 'smoke' })).body;
+    await until(second, 'the standby has the trip', (body) => body.tripId === tripId);
+
+    proxy.setFault('drop');
+    await resetAt(first, tripId);
+    t.match((await second.get('/estop')).body, { state: 'tripped', tripId }, 'it cannot know');
+    const pressed = await second.post('/estop', { reason: 'flames' });
+    t.match(pressed, { status: 202, body: { tripId, joined: true, recorded: true } });
+    await second.stop('SIGKILL');
+    second = await rig.serve({ kubeconfig, stateDir: second.stateDir });
+    await until(second, 'it is tripped after a kill', (body) => body.state === 'tripped');
+
+    proxy.setFault('none');
+    const isAnew = (body: Reply['body']): boolean => body.state === 'tripped' && body.tripId !== tripId;
+    const anew = await until(second, 'it is tripped anew', isAnew);
+    t.match(anew.body.reason, new RegExp(`^flames \\(joined trip ${tripId}`));
+    await until(first, 'the leader is stopped by it, too', (body) => body.tripId === anew.body.tripId);
+    await resetAt(first, anew.body.tripId);
+    await until(second, 'a reset that knew of it ends it', (body) => body.state !== 'tripped');
   },
 );

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { systemClock } from '../../src/clock.ts';
 import type { Trip } from '../../src/domain/interlock.ts';
+import { withJoined } from '../../src/domain/joined-stops.ts';
 import type { TripScope } from '../../src/domain/stop.ts';
 import type { Admission, RuleState } from '../../src/kubernetes/admission.ts';
 import { createAdmission } from '../../src/kubernetes/admission.ts';
@@ -75,7 +76,7 @@ function replica(options: ReplicaOptions) {
       } else if (news.kind === 'reset-elsewhere') {
         state.epoch = news.epoch;
         for (const id of news.tripIds) trips.delete(id);
-      } else {
+      } else if (news.kind === 'tripped-elsewhere') {
         for (const one of news.trips) {
           if (one.scope.kind === 'all') trips.clear();
           trips.set(one.tripId, { ...tripOf(one.tripId), ...one });
@@ -88,6 +89,7 @@ function replica(options: ReplicaOptions) {
       tripId,
       by: 'operator',
       reason: 'fan replaced',
+      joined: trips.get(tripId)?.joined?.count ?? 0,
       commit: () => {
         trips.delete(tripId);
         state.epoch += 1;
@@ -119,7 +121,7 @@ function ruleThatIs(kind: 'absent' | 'armed' | 'disarmed', calls: string[] = [])
 }
 
 t.test('parseLatch() reads back what formatLatch() wrote, and the keys are for people', async (t) => {
-  const record = { resets: 3, trips: [tripOf('a')], ended: new Map([['old', 3]]), lastReset: null };
+  const record = { resets: 3, trips: [tripOf('a')], ended: new Map([['old', 3]]), lastReset: null, stops: 0 };
   const progress = { state: 'unverified', stoppedOwners: 2, unconfirmedPods: ['gpu/load-1'] } as const;
   const data = formatLatch(record, progress, null);
   t.match(data, {
@@ -148,7 +150,7 @@ t.test('formatLatch() stays below the 1 MiB of a ConfigMap with a trip of each o
     reason: 'x'.repeat(5_000),
     loadedW,
   }));
-  const data = formatLatch({ resets: 0, trips, ended: new Map(), lastReset: null }, null, null);
+  const data = formatLatch({ resets: 0, trips, ended: new Map(), lastReset: null, stops: 0 }, null, null);
   const bytes = Object.values(data).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
   t.ok(bytes < 1024 * 1024, `${bytes} bytes`);
   const copy = parseLatch(data);
@@ -156,7 +158,11 @@ t.test('formatLatch() stays below the 1 MiB of a ConfigMap with a trip of each o
 });
 
 t.test('parseLatch() takes everything that contradicts itself for corrupt', async (t) => {
-  const good = formatLatch({ resets: 1, trips: [tripOf('a')], ended: new Map(), lastReset: null }, null, null);
+  const good = formatLatch(
+    { resets: 1, trips: [tripOf('a')], ended: new Map(), lastReset: null, stops: 0 },
+    null,
+    null,
+  );
   const cases: Record<string, Record<string, string | undefined>> = {
     'no latched': { latched: undefined },
     'latched yes': { latched: 'yes' },
@@ -168,6 +174,7 @@ t.test('parseLatch() takes everything that contradicts itself for corrupt', asyn
     'a trip of no node': { trips: JSON.stringify([{ ...tripOf('a'), scope: { kind: 'nodes', nodes: [] } }]) },
     'clear with a trip': { latched: 'false' },
     'ended no object': { ended: '[]' },
+    'stops no number': { stops: 'some' },
   };
   for (const [name, change] of Object.entries(cases)) {
     const data = Object.fromEntries(Object.entries({ ...good, ...change }).filter(([, text]) => text !== undefined));
@@ -351,6 +358,69 @@ t.test('ClusterLatch', async (t) => {
   });
 });
 
+t.test('ClusterLatch.sync() tells what had joined a trip before the cluster was asked for it', async (t) => {
+  const stop = { scope: EVERYTHING, cause: 'manual', reason: 'smoke', by: 'ada', begunWallMs: null } as const;
+  const pressed = ({ trips }: ReturnType<typeof replica>, tripId: string) => {
+    const trip = trips.get(tripId) ?? tripOf(tripId);
+    trips.set(tripId, { ...trip, joined: withJoined(trip.joined, stop) });
+  };
+  const heard = ({ news }: ReturnType<typeof replica>) =>
+    news.flatMap((one) => (one.kind === 'heard' ? [Object.fromEntries(one.joined)] : []));
+  const start = () => {
+    const store = objectStore();
+    const clock = new ManualClock();
+    return { store, clock, one: replica({ api: store.api, clock, trips: [tripOf('a')] }) };
+  };
+
+  t.test('and nothing where nothing joined', async (t) => {
+    const { one } = start();
+    await one.latch.sync();
+    t.same(one.news, []);
+    pressed(one, 'a');
+    pressed(one, 'a');
+    await one.latch.sync();
+    t.same(heard(one), [{ a: 2 }]);
+  });
+
+  t.test('with a trip that is written by this look, too', async (t) => {
+    const { one, store } = start();
+    pressed(one, 'a');
+    await one.latch.sync();
+    t.same(heard(one), [{ a: 1 }]);
+    t.match(store.objects.get(PATH)?.data, { stops: '1' });
+    await one.latch.sync();
+    t.match(store.objects.get(PATH)?.data, { stops: '2' }, 'for as long as it is not taken for heard');
+  });
+
+  t.test('but not what joined while it was asked', async (t) => {
+    const { store, one } = start();
+    await one.latch.sync();
+    store.after = ({ verb }) => {
+      if (verb === 'get') pressed(one, 'a');
+      return undefined;
+    };
+    pressed(one, 'a');
+    await one.latch.sync();
+    t.same(heard(one), [{ a: 1 }]);
+  });
+
+  t.test('not where it could not be asked, nor of a trip that is over there', async (t) => {
+    const { store, clock, one } = start();
+    await one.latch.sync();
+    pressed(one, 'a');
+    store.before = () => failureOf('unreachable', 'ECONNREFUSED');
+    const looked = one.latch.sync();
+    await clock.advance(3_000);
+    t.equal(await looked, false);
+    store.before = () => undefined;
+    const two = replica({ api: store.api, clock });
+    await two.latch.sync();
+    t.equal((await two.reset('a')).kind, 'done');
+    await one.latch.sync();
+    t.match(one.news, [{ kind: 'reset-elsewhere', tripIds: ['a'] }]);
+  });
+});
+
 t.test('ClusterLatch.reset()', async (t) => {
   const tripped = async () => {
     const store = objectStore();
@@ -448,6 +518,49 @@ t.test('ClusterLatch.reset()', async (t) => {
     await two.latch.sync();
     t.match(await one.reset('a'), { kind: 'changed', detail: /another trip/ });
     t.equal(one.trips.size, 1);
+  });
+
+  t.test('is refused once another stop has joined since it was judged', async (t) => {
+    const { store, one } = await tripped();
+    const stop = { scope: EVERYTHING, cause: 'manual', reason: 'smoke', by: 'ada', begunWallMs: null } as const;
+    store.before = ({ verb }) => {
+      if (verb === 'get') one.trips.set('a', { ...tripOf('a'), joined: withJoined(undefined, stop) });
+      return undefined;
+    };
+    t.match(await one.reset('a'), { kind: 'changed', detail: /another stop joined trip a/ });
+    t.match(store.objects.get(PATH)?.data, { latched: 'true' });
+    t.equal((await one.reset('a')).kind, 'done', 'judged with it, it is written');
+  });
+
+  t.test('is refused where a stop joined elsewhere since it was judged, and the cluster was told of it', async (t) => {
+    const { store, clock, one } = await tripped();
+    const two = replica({ api: store.api, clock });
+    await two.latch.sync();
+    const stop = { scope: EVERYTHING, cause: 'manual', reason: 'smoke', by: 'ada', begunWallMs: null } as const;
+    two.trips.set('a', { ...tripOf('a'), joined: withJoined(undefined, stop) });
+    await two.latch.sync();
+    t.match(await one.reset('a'), { kind: 'changed', detail: /another stop joined trip a/ });
+    t.match(store.objects.get(PATH)?.data, { latched: 'true', stops: '1' });
+    await one.latch.sync();
+    t.equal((await one.reset('a')).kind, 'done', 'known by then, it is judged with it');
+    t.match(store.objects.get(PATH)?.data, { latched: 'false', stops: '1' });
+  });
+
+  t.test('is refused where another process’ stop went into the trip since it was judged', async (t) => {
+    const store = objectStore();
+    const clock = new ManualClock();
+    const one = replica({ api: store.api, clock });
+    await one.latch.sync();
+    const two = replica({ api: store.api, clock, trips: [tripOf('b', EVERYTHING, 2_000)] });
+    await two.latch.sync();
+    one.trips.set('a', tripOf('a', EVERYTHING, 1_000));
+    t.match(await one.reset('a'), { kind: 'changed', detail: /another trip/ }, 'found by the reset itself');
+    const looked = one.latch.sync();
+    const outcome = one.reset('a');
+    await looked;
+    t.match(await outcome, { kind: 'changed', detail: /another trip/ }, 'found by a look that it had to wait for');
+    t.match(store.objects.get(PATH)?.data, { latched: 'true', ended: '{"b":0}' });
+    t.equal((await one.reset('a')).kind, 'done', 'judged after that look, it is written');
   });
 
   t.test('a trip made by another replica during the write is not written over', async (t) => {

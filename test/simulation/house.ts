@@ -3,6 +3,7 @@
 // stranger would see if an assertion were wrong.
 
 import type { Message } from '../../src/domain/events.ts';
+import { isWithin } from '../../src/domain/interlock.ts';
 import type { SafetyResult } from '../../src/domain/result.ts';
 import type { SafetyState } from '../../src/domain/state.ts';
 import type { TripScope } from '../../src/domain/stop.ts';
@@ -23,6 +24,8 @@ interface Seen {
   lastNowMs: number;
   evaluatedAtMs: number;
   readonly coolingSinceMs: Map<string, number>;
+  /** Stops by hand that are still held, and the trips that have held each. */
+  presses: { readonly scope: TripScope; readonly atMs: number; readonly heldBy: Set<string> }[];
 }
 
 /** What a replica must still hold after its next start. */
@@ -40,6 +43,8 @@ export class House {
   readonly #kept = new Map<Replica, Kept>();
   /** Trips that an operator's reset ended, by the process where it did; others hear of it. */
   readonly #reset = new Set<string>();
+  /** When a reset of a trip was judged last, and nothing stood against it. */
+  readonly #resetAskedAtMs = new Map<string, number>();
   readonly #lives: () => readonly Life[];
   readonly #latestMs: number;
   touches = 0;
@@ -56,6 +61,11 @@ export class House {
     this.#latestMs = parts.intervalMs * LATEST_INTERVALS + LATEST_SLACK_MS;
   }
 
+  /** A reset was judged and is about to be carried out, or written to the cluster: others may hear of it before that. */
+  noteResetAsked(tripId: string): void {
+    this.#resetAskedAtMs.set(tripId, this.#timeline.nowMs);
+  }
+
   /** An operator's reset of this trip is being carried out. */
   noteReset(tripId: string): void {
     this.#reset.add(tripId);
@@ -64,6 +74,7 @@ export class House {
   /** It was refused. */
   takeBackReset(tripId: string): void {
     this.#reset.delete(tripId);
+    this.#resetAskedAtMs.delete(tripId);
   }
 
   /** A life runs: what it found must hold what was kept (I6). */
@@ -77,12 +88,17 @@ export class House {
       evaluatedAtMs: this.#timeline.nowMs,
       // A start takes cooldowns from the disk before it has its first word of who leads.
       coolingSinceMs: new Map(coolingIn(state).map((name) => [name, STARTS_AT_MS])),
+      presses: [],
     });
     if (!kept) return;
     const { state: durable, last } = kept;
     for (const [tripId, { scope }] of durable.trips) {
-      const wasOver = last !== null && !last.trips.has(tripId) && !isCovered(last, scope);
-      if (wasOver || state.trips.has(tripId) || this.#reset.has(tripId) || isCovered(state, scope)) continue;
+      // What it went into at the very end an operator may have reset meanwhile.
+      const wasOver =
+        last !== null &&
+        !last.trips.has(tripId) &&
+        covering(last, scope).every((other) => this.#resetAskedAtMs.has(other));
+      if (wasOver || state.trips.has(tripId) || this.#resetAskedAtMs.has(tripId) || isCovered(state, scope)) continue;
       this.#chronicle.violate('I6', `${life.replica.name} forgot trip ${tripId} by a restart`);
     }
     for (const node of coolingIn(durable)) {
@@ -91,6 +107,14 @@ export class House {
     }
     if (state.epoch < durable.epoch)
       this.#chronicle.violate('I11', `the epoch fell from ${durable.epoch} to ${state.epoch} by a restart`);
+  }
+
+  /** A stop was pressed here, and answered: whatever trip it made or joined. */
+  pressed(life: Life, scope: TripScope): void {
+    const { state } = runningOf(life);
+    this.#seen
+      .get(life.number)
+      ?.presses.push({ scope, atMs: this.#timeline.nowMs, heldBy: new Set(covering(state, scope)) });
   }
 
   /** A life ends, perhaps in the middle of a step or of a write. */
@@ -215,7 +239,7 @@ export class House {
   #compareTrips(life: Life, seen: Seen, state: SafetyState): void {
     for (const [tripId, { scope }] of seen.trips) {
       if (state.trips.has(tripId)) continue;
-      if (!isCovered(state, scope) && !this.#reset.has(tripId)) {
+      if (!isCovered(state, scope) && !this.#resetAskedAtMs.has(tripId)) {
         this.#chronicle.violate('I1', `${life.replica.name}'s trip ${tripId} ended, and nobody reset it`);
       }
     }
@@ -231,16 +255,28 @@ export class House {
       }
     }
     seen.trips = state.trips;
+    this.#comparePresses(life, seen, state);
+  }
+
+  /** What was pressed holds until a reset that was asked for after it. */
+  #comparePresses(life: Life, seen: Seen, state: SafetyState): void {
+    seen.presses = seen.presses.filter(({ scope, atMs, heldBy }) => {
+      const holding = covering(state, scope);
+      for (const tripId of holding) heldBy.add(tripId);
+      if (holding.length > 0) return true;
+      if (![...heldBy].some((tripId) => (this.#resetAskedAtMs.get(tripId) ?? -1) >= atMs)) {
+        this.#chronicle.violate('a press is held', `what was pressed at ${life.replica.name} went without a reset`);
+      }
+      return false;
+    });
   }
 }
 
-/** A trip may go into another whose scope contains its own. */
-function isCovered({ trips }: SafetyState, inner: TripScope): boolean {
-  return [...trips.values()].some(
-    ({ scope }) =>
-      scope.kind === 'all' || (inner.kind === 'nodes' && inner.nodes.every((node) => scope.nodes.includes(node))),
-  );
-}
+/** The trips that hold all of a scope: one may go into another whose scope contains its own. */
+const covering = ({ trips }: SafetyState, inner: TripScope): readonly string[] =>
+  [...trips.values()].filter(({ scope }) => isWithin(inner, scope)).map(({ tripId }) => tripId);
+
+const isCovered = (state: SafetyState, inner: TripScope): boolean => covering(state, inner).length > 0;
 
 const coolingIn = ({ nodes }: SafetyState): readonly string[] =>
   [...nodes].flatMap(([name, { cooling }]) => (cooling === null ? [] : [name]));

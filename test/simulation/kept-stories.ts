@@ -204,6 +204,18 @@ export const KEPT_STORIES = {
     acts: [pressed],
     minutes: 8,
   }),
+  /** The process that does not lead hears of the reset up to two seconds later; until then a press joins what is over. */
+  'a press on a standby that has not heard of the reset yet': {
+    ...quiet({
+      kind: 'cluster',
+      exporters: BOTH,
+      load: 'deployment',
+      // The operator who looks after trips resets at the half minute.
+      acts: [pressed, { ...pressed, atMs: pressed.atMs + 30_300, replica: 1 }],
+      minutes: 8,
+    }),
+    replicas: 2,
+  },
   /** Nothing but the urgent record of the trip itself can have reached the disk. */
   'a stop, and a kill of the service before it is verified': quiet({
     kind: 'workstation',

@@ -1,5 +1,6 @@
 // The people of a world: one who resets whatever tripped once things look well, as an operator would, and those of the
 // story, who press, reset, drill and forget at bad moments. They do what the HTTP routes do, in the same order.
+import type { TripScope } from '../../src/domain/stop.ts';
 import type { Chance } from './chance.ts';
 import type { Chronicle } from './chronicle.ts';
 import type { Life } from './replica.ts';
@@ -16,6 +17,8 @@ export interface OperatorParts {
   readonly lives: () => readonly Life[];
   /** Cards that a node truly has. */
   readonly cardsOf: (node: string) => readonly string[];
+  readonly pressed: (life: Life, scope: TripScope) => void;
+  readonly resetAsked: (tripId: string) => void;
   readonly beforeReset: (tripId: string) => void;
   readonly afterReset: (life: Life, tripId: string, scope: readonly string[] | null, isDone: boolean) => void;
   /** Whether anything but memory was touched since it was asked last. */
@@ -64,7 +67,7 @@ export class Operators {
       if (answer.kind !== 'stopping') chronicle.violate('a stop was not taken', `it was answered with ${answer.kind}`);
       else if (!life.isDead && !supervisor.state.trips.has(answer.tripId)) {
         chronicle.violate('a stop was not latched', `trip ${answer.tripId} is not there`);
-      }
+      } else if (!life.isDead) this.#parts.pressed(life, nodes ? { kind: 'nodes', nodes } : { kind: 'all' });
     });
   }
 
@@ -107,7 +110,7 @@ export class Operators {
 
   /** As POST /estop/reset does it. */
   async reset(life: Life, tripId: string, acknowledgeUnverified: boolean): Promise<void> {
-    const { chronicle, beforeReset, afterReset } = this.#parts;
+    const { chronicle, resetAsked, beforeReset, afterReset } = this.#parts;
     const { running } = life;
     if (!running || life.isDead) return;
     const { supervisor, monitor, cluster } = running;
@@ -125,6 +128,7 @@ export class Operators {
       reports,
     } as const;
     if (!cluster) {
+      resetAsked(tripId);
       beforeReset(tripId);
       const { answer } = supervisor.submit(event);
       chronicle.count(`reset ${answer.kind}`);
@@ -134,15 +138,18 @@ export class Operators {
     const judged = supervisor.submit({ ...event, stage: 'judge' });
     chronicle.count(`reset ${judged.answer.kind}`);
     if (judged.answer.kind !== 'reset-allowed') return;
+    const { joined } = judged.answer;
+    resetAsked(tripId);
     const outcome = await cluster.member.reset({
       tripId,
       by: 'ada',
       reason: 'all well',
+      joined,
       commit: () => {
         if (life.isDead) return;
         beforeReset(tripId);
         afterReset(life, tripId, scope, true);
-        supervisor.submit({ ...event, reports: [], stage: 'commit' });
+        supervisor.submit({ ...event, reports: [], stage: 'commit', joined });
       },
     });
     if (!life.isDead) chronicle.count(`reset in the cluster ${outcome.kind}`);

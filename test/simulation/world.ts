@@ -100,6 +100,8 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
     chance,
     lives,
     cardsOf: (node) => machines.find(({ name }) => name === node)?.cards.map(({ uuid }) => uuid) ?? [],
+    pressed: (life, scope) => house.pressed(life, scope),
+    resetAsked: (tripId) => house.noteResetAsked(tripId),
     beforeReset: (tripId) => house.noteReset(tripId),
     afterReset: (life, tripId, scope, isDone) => {
       if (!isDone) {

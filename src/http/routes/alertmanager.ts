@@ -16,6 +16,7 @@ const MOST_BODY_BYTES = 16 * 1024 * 1024;
 const MOST_NAMED = 5;
 const MOST_NAME_CHARACTERS = 100;
 const STOP_LABEL = 'vsf_estop';
+const UNNAMED = 'an alert without a name';
 
 const IgnoredSchema = Type.Object({ ignored: Type.String({ description: 'Why nothing is stopped' }) });
 
@@ -59,8 +60,8 @@ function addRoute(app: App, parts: AppParts): void {
     validatorCompiler: () => () => true,
     async handler(request, reply) {
       const { lastResetWallMs } = supervisor.state;
-      const names = stoppingAlerts(request.body, lastResetWallMs);
-      if (names.length === 0) {
+      const alerts = stoppingAlerts(request.body, lastResetWallMs);
+      if (alerts.length === 0) {
         noteForAudit(request, { isNothing: true });
         const since =
           lastResetWallMs === null
@@ -69,13 +70,18 @@ function addRoute(app: App, parts: AppParts): void {
         return { ignored: `no alert with ${STOP_LABEL}="true" fires${since}` };
       }
       const { identity } = callerOf(request);
-      const reason = `Alertmanager: ${firstFew(names, MOST_NAMED)}`;
+      const reason = `Alertmanager: ${firstFew(
+        alerts.map(({ name }) => name),
+        MOST_NAMED,
+      )}`;
+      const begun = alerts.map(({ begunWallMs }) => begunWallMs).filter((wallMs) => !Number.isNaN(wallMs));
       const submitted = supervisor.submit({
         kind: 'stop-requested',
         nodes: null,
         cause: 'alert',
         reason,
         by: `alertmanager (${identity})`,
+        ...(begun.length > 0 && { begunWallMs: Math.max(...begun) }),
       });
       noteForAudit(request, { ...stopNote(submitted), reason });
       reply.code(202);
@@ -87,16 +93,21 @@ function addRoute(app: App, parts: AppParts): void {
 const fieldOf = (value: unknown, name: string): unknown =>
   typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;
 
-/** The names of the alerts in a webhook that order a stop. */
-export function stoppingAlerts(webhook: unknown, lastResetWallMs: number | null): string[] {
+/** The alerts in a webhook that order a stop; `begunWallMs` is `NaN` where one does not say. */
+export function stoppingAlerts(
+  webhook: unknown,
+  lastResetWallMs: number | null,
+): { readonly name: string; readonly begunWallMs: number }[] {
   const alerts = fieldOf(webhook, 'alerts');
   if (!Array.isArray(alerts)) return [];
   return alerts.flatMap((alert: unknown) => {
     const labels = fieldOf(alert, 'labels');
     if (fieldOf(alert, 'status') !== 'firing' || fieldOf(labels, STOP_LABEL) !== 'true') return [];
-    if (lastResetWallMs !== null && !(startOf(alert) > lastResetWallMs)) return [];
-    const name = fieldOf(labels, 'alertname');
-    return typeof name === 'string' && name !== '' ? name.slice(0, MOST_NAME_CHARACTERS) : 'an alert without a name';
+    const begunWallMs = startOf(alert);
+    if (lastResetWallMs !== null && !(begunWallMs > lastResetWallMs)) return [];
+    const told = fieldOf(labels, 'alertname');
+    const name = typeof told === 'string' && told !== '' ? told.slice(0, MOST_NAME_CHARACTERS) : UNNAMED;
+    return [{ name, begunWallMs }];
   });
 }
 

@@ -1,0 +1,74 @@
+// Stops by hand or by an alert that joined a trip which was on. In a cluster another process may have reset that trip a
+// moment before, and this one not know it yet: when it hears of the reset, the stop must not go with a trip that was over
+// when it joined. So it is unheard until the cluster's latch was looked at after it and the trip still stood there; a
+// trip that is reset before that leaves its unheard stops behind, and they trip anew. What the monitor finds needs none
+// of this: it is found again at the next look.
+import type { Trip, TripCause } from './interlock.ts';
+import type { TripScope } from './stop.ts';
+
+/** A stop that somebody or something asked for once. */
+export interface AskedStop {
+  readonly scope: TripScope;
+  readonly cause: Extract<TripCause, 'manual' | 'alert'>;
+  readonly reason: string;
+  readonly by: string;
+  /** When its alert began, wall ms: one from before a reset does not count after it. `null`: pressed by hand. */
+  readonly begunWallMs: number | null;
+}
+
+/** Stops that joined a trip. */
+export interface JoinedStops {
+  readonly count: number;
+  /** How many of them had joined when the cluster's latch was asked for the trip last, and it stood. */
+  readonly heard: number;
+  /** All that were not heard, as one: everywhere they ask for, by the newest; `null` where there is none. */
+  readonly unheard: AskedStop | null;
+}
+
+const NONE: JoinedStops = { count: 0, heard: 0, unheard: null };
+
+/** How many stops have joined a trip. */
+export const joinedCount = ({ joined }: Pick<Trip, 'joined'>): number => joined?.count ?? 0;
+
+/** With one more. */
+export function withJoined(before: JoinedStops | undefined, stop: AskedStop): JoinedStops {
+  const { count, heard, unheard } = before ?? NONE;
+  return { count: count + 1, heard, unheard: unheard ? united(unheard, stop) : stop };
+}
+
+/** After the cluster's latch was found to hold the trip, asked when `heard` stops had joined. */
+export function withHeard(before: JoinedStops, heard: number): JoinedStops {
+  return { ...before, heard: Math.max(before.heard, heard), unheard: before.count > heard ? before.unheard : null };
+}
+
+/** What another process's trip must outlive of the trips that go into it here: it may be reset by who knows none of them. */
+export function joinedByTakeOver(absorbed: readonly Trip[]): JoinedStops | undefined {
+  let joined: JoinedStops | undefined;
+  for (const trip of absorbed) {
+    const { scope, cause, reason, by } = trip;
+    if (cause === 'manual') joined = withJoined(joined, { scope, cause, reason, by, begunWallMs: null });
+    if (cause === 'alert') joined = withJoined(joined, { scope, cause, reason, by, begunWallMs: trip.sinceWallMs });
+    if (trip.joined?.unheard) joined = withJoined(joined, trip.joined.unheard);
+  }
+  return joined;
+}
+
+/** What of a trip's stops must trip anew after a reset that could not know them; `null` for nothing. */
+export function outliving({ joined }: Trip, resetWallMs: number): AskedStop | null {
+  const stop = joined?.unheard ?? null;
+  if (!stop) return null;
+  return stop.begunWallMs === null || stop.begunWallMs > resetWallMs ? stop : null;
+}
+
+/** An alert is no more than what a hand asked for as well. */
+function united(before: AskedStop, next: AskedStop): AskedStop {
+  const told = before.begunWallMs === null && next.begunWallMs !== null ? before : next;
+  const begunWallMs =
+    before.begunWallMs === null || next.begunWallMs === null ? null : Math.max(before.begunWallMs, next.begunWallMs);
+  return { ...told, scope: wholeOf(before.scope, next.scope), begunWallMs };
+}
+
+function wholeOf(a: TripScope, b: TripScope): TripScope {
+  if (a.kind === 'all' || b.kind === 'all') return { kind: 'all' };
+  return { kind: 'nodes', nodes: [...new Set([...a.nodes, ...b.nodes])] };
+}
