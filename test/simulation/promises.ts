@@ -282,7 +282,9 @@ export class Promises {
     if (machine.isWarm(nowMs) || nowMs - (this.#warmAtMs.get(machine) ?? Number.NEGATIVE_INFINITY) < LATELY_MS)
       return true;
     return machine.exporters.some((exporter) => {
-      const isLate = ({ atMs }: Delivery): boolean => life.clock.countedSinceMs(atMs) < LATELY_MS;
+      // What came right before a standstill or a sleep of the machine is judged after it.
+      const isLate = ({ atMs }: Delivery): boolean =>
+        Math.min(life.clock.countedSinceMs(atMs), life.clock.ableForMs(atMs)) < LATELY_MS;
       const lately = (exporter.deliveries.get(life.number) ?? []).filter(isLate);
       const over = lately.filter(({ told }) => told.temperatureShare >= 1 || told.powerShare >= 1);
       const samples = new Set(over.map(({ sampledAtMs }) => sampledAtMs));
