@@ -3,8 +3,7 @@
 // be is corruption, and corrupt means tripped.
 import { canonicalText, digestOf, parseConstraints, type SafetyConstraints } from './constraints.ts';
 import type { Moment } from './events.ts';
-import type { StopReport, Trip } from './interlock.ts';
-import type { JoinedStops } from './joined-stops.ts';
+import type { JoinedStops, StopReport, Trip } from './interlock.ts';
 import type { KnownGpu } from './known-gpus.ts';
 import {
   type EndedLease,

@@ -3,7 +3,6 @@
 // only when a minute has passed and every temperature is clearly below its warning.
 import { cardTemperatureC } from './constraints.ts';
 import type { NodeLimits } from './evaluate.ts';
-import type { JoinedStops } from './joined-stops.ts';
 import type { NodeReadings } from './reading.ts';
 import { COOLDOWN_SECONDS, type Finding, type InterlockState, type InterlockView } from './result.ts';
 import type { StopEntry, StopTarget, TripScope } from './stop.ts';
@@ -37,6 +36,25 @@ export interface StopReport {
   /** Wall times, ISO 8601. */
   readonly startedAt: string;
   readonly settledAt: string | null;
+}
+
+/** A stop that somebody or something asked for once. */
+export interface AskedStop {
+  readonly scope: TripScope;
+  readonly cause: Extract<TripCause, 'manual' | 'alert'>;
+  readonly reason: string;
+  readonly by: string;
+  /** When its alert began, wall ms: one from before a reset does not count after it. `null`: pressed by hand. */
+  readonly begunWallMs: number | null;
+}
+
+/** Stops that joined a trip: joined-stops.ts. */
+export interface JoinedStops {
+  readonly count: number;
+  /** How many of them had joined when the cluster's latch was asked for the trip last, and it stood. */
+  readonly heard: number;
+  /** All that were not heard, as one: everywhere they ask for, by the newest; `null` where there is none. */
+  readonly unheard: AskedStop | null;
 }
 
 export interface Trip {

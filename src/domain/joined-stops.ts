@@ -3,27 +3,8 @@
 // when it joined. So it is unheard until the cluster's latch was looked at after it and the trip still stood there; a
 // trip that is reset before that leaves its unheard stops behind, and they trip anew. What the monitor finds needs none
 // of this: it is found again at the next look.
-import type { Trip, TripCause } from './interlock.ts';
+import type { AskedStop, JoinedStops, Trip } from './interlock.ts';
 import type { TripScope } from './stop.ts';
-
-/** A stop that somebody or something asked for once. */
-export interface AskedStop {
-  readonly scope: TripScope;
-  readonly cause: Extract<TripCause, 'manual' | 'alert'>;
-  readonly reason: string;
-  readonly by: string;
-  /** When its alert began, wall ms: one from before a reset does not count after it. `null`: pressed by hand. */
-  readonly begunWallMs: number | null;
-}
-
-/** Stops that joined a trip. */
-export interface JoinedStops {
-  readonly count: number;
-  /** How many of them had joined when the cluster's latch was asked for the trip last, and it stood. */
-  readonly heard: number;
-  /** All that were not heard, as one: everywhere they ask for, by the newest; `null` where there is none. */
-  readonly unheard: AskedStop | null;
-}
 
 const NONE: JoinedStops = { count: 0, heard: 0, unheard: null };
 

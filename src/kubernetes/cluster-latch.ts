@@ -6,7 +6,7 @@
 
 import type { Clock } from '../clock.ts';
 import { dropOldest } from '../domain/collections.ts';
-import type { Trip, TripCause } from '../domain/interlock.ts';
+import type { Trip } from '../domain/interlock.ts';
 import { joinedCount } from '../domain/joined-stops.ts';
 import type { StopOrder } from '../domain/stop.ts';
 import type { Admission, RuleState } from './admission.ts';
@@ -14,7 +14,6 @@ import { createConfigMapCell, type MapData, type MapEdit } from './config-map.ts
 import type { KubeApi } from './kube-api.ts';
 import {
   asideOf,
-  type CopiedTrip,
   formatLatch,
   type LastReset,
   type LatchCopy,
@@ -23,10 +22,10 @@ import {
   progressOf,
 } from './latch-copy.ts';
 import { type LocalLatch, type Merge, mergeLatch } from './latch-merge.ts';
+import { demandOf, LATCH_MAP, type LatchNews, newsOf } from './latch-news.ts';
 import type { PriorValues } from './prior-values.ts';
 import type { ArmState, PriorValue, StopLatch } from './stop-latch.ts';
 
-export const LATCH_MAP = 'vsf-estop';
 /** How long another replica's trip may go unnoticed, and how soon a failed write is tried again. */
 const LOOK_EVERY_MS = 2_000;
 const AGAIN_AFTER_MS = 500;
@@ -37,24 +36,6 @@ const RESET_TIMEOUT_MS = 4_000;
 const MOST_REMEMBERED = 1_000;
 /** Keys that only the leader renews, from its own report of the stop. */
 const PROGRESS_KEYS = ['state', 'stoppedOwners', 'unconfirmedPods'] as const;
-
-/** What the process must do because of what the cluster says. */
-export type LatchNews =
-  | { readonly kind: 'tripped-elsewhere'; readonly trips: readonly CopiedTrip[] }
-  | {
-      readonly kind: 'reset-elsewhere';
-      readonly epoch: number;
-      readonly tripIds: readonly string[];
-      readonly last: LastReset | null;
-    }
-  /** The record holds these trips; by id, how many stops had joined each before it was asked. */
-  | { readonly kind: 'heard'; readonly joined: ReadonlyMap<string, number> }
-  /** The record is corrupt, was latched by hand, or is gone while the deny rule is armed. */
-  | {
-      readonly kind: 'must-trip';
-      readonly cause: Extract<TripCause, 'corrupt-state' | 'manual'>;
-      readonly reason: string;
-    };
 
 export type ResetOutcome =
   | { readonly kind: 'done'; readonly epoch: number }
@@ -376,26 +357,9 @@ export class ClusterLatch implements StopLatch {
   }
 }
 
-/** What cannot be taken over, only answered by a trip of everything. What is older than our last reset demands nothing. */
-function demandOf(copy: LatchCopy, local: LocalLatch): LatchNews | null {
-  if (copy.kind === 'corrupt') {
-    const reason = `ConfigMap ${LATCH_MAP} cannot be trusted: ${copy.detail}`;
-    return { kind: 'must-trip', cause: 'corrupt-state', reason };
-  }
-  if (copy.kind !== 'latched' || copy.byHand === null || copy.record.resets < local.resets) return null;
-  return { kind: 'must-trip', cause: 'manual', reason: `ConfigMap ${LATCH_MAP} was latched by hand: ${copy.byHand}` };
-}
-
 function remember(tripIds: Set<string>, tripId: string): void {
   tripIds.add(tripId);
   dropOldest(tripIds, MOST_REMEMBERED);
-}
-
-function newsOf({ reset, adopt }: Merge): readonly LatchNews[] {
-  return [
-    ...(reset ? [{ kind: 'reset-elsewhere', ...reset } as const] : []),
-    ...(adopt.length > 0 ? [{ kind: 'tripped-elsewhere', trips: adopt } as const] : []),
-  ];
 }
 
 function isEqual(a: MapData, b: MapData): boolean {

@@ -2,9 +2,9 @@
 // cannot do without is vital: where that is missing nothing may start. The rest is shown.
 
 import { findArmable } from './admission.ts';
-import { LATCH_MAP } from './cluster-latch.ts';
 import type { KubeResource } from './kube-api.ts';
 import type { Right } from './kube-rights.ts';
+import { LATCH_MAP } from './latch-news.ts';
 import { LEADER_LEASE } from './leadership.ts';
 import { LEASE_MAP } from './lease-store.ts';
 import { COMMAND_GROUP, isBuiltIn, type OwnerKind, ownerKindsIn } from './owner-kinds.ts';
