@@ -20,6 +20,8 @@ t.setTimeout(240_000);
 
 const NAMESPACE = 'vsf-safety';
 const PATH = `/api/v1/namespaces/${NAMESPACE}/configmaps/vsf-estop`;
+/** A look has 3 s, and its last pause before another try may end 20 ms later. */
+const LOOK_ENDS_MS = 3_020;
 const EVERYTHING: TripScope = { kind: 'all' };
 const onNode = (...nodes: string[]): TripScope => ({ kind: 'nodes', nodes });
 
@@ -207,7 +209,7 @@ t.test('ClusterLatch', async (t) => {
     store.before = () => failureOf('unreachable', 'ECONNREFUSED');
     const one = replica({ api: store.api, clock });
     const started = one.latch.start();
-    await clock.advance(3_000);
+    await clock.advance(LOOK_ENDS_MS);
     await started;
     t.equal(one.latch.isKnown, false);
     t.equal(one.latch.failure, 'ECONNREFUSED');
@@ -411,7 +413,7 @@ t.test('ClusterLatch.sync() tells what had joined a trip before the cluster was 
     pressed(one, 'a');
     store.before = () => failureOf('unreachable', 'ECONNREFUSED');
     const looked = one.latch.sync();
-    await clock.advance(3_000);
+    await clock.advance(LOOK_ENDS_MS);
     t.equal(await looked, false);
     store.before = () => undefined;
     const two = replica({ api: store.api, clock });
