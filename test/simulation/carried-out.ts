@@ -54,10 +54,12 @@ export class CarriedOut {
   #resisting(life: Life): readonly string[] {
     const { workloads, cluster } = this.#parts;
     const found: string[] = [];
-    for (const { name, plan, machine, runsSinceMs, groupLeaseId } of workloads) {
+    for (const { name, plan, machine, runsSinceMs, groupLeaseId, heldLeaseId } of workloads) {
       if (plan.kind !== 'group' || runsSinceMs === null || !isHeld(life, machine.name)) continue;
-      // What a damaged journal held of process groups nobody knows, and nothing is touched on a guess.
-      if (this.#parts.rotted.has(life.replica) && !knows(life, groupLeaseId)) continue;
+      // What a damaged journal held of process groups nobody knows, and nothing is touched on a guess; nor does anybody
+      // know one whose start was asked for when the service died: its client holds it back until it has its answer.
+      const mayBeUnknown = this.#parts.rotted.has(life.replica) || heldLeaseId !== groupLeaseId;
+      if (mayBeUnknown && !knows(life, groupLeaseId)) continue;
       found.push(`${name}'s process group runs (${groupLeaseId})`);
     }
     if (!cluster || cluster.fault !== null) return found;

@@ -46,6 +46,8 @@ export class Workload {
   #pid = 0;
   /** The lease that its process group was made under. */
   groupLeaseId = '';
+  /** The lease that it was told of last. */
+  heldLeaseId = '';
   #made = 0;
   readonly #parts: WorkloadParts;
 
@@ -181,6 +183,7 @@ export class Workload {
     chronicle.tell(this.name, `holds lease ${leaseId} on ${this.machine.name}`);
     if (this.leaseId !== null) return;
     this.leaseId = leaseId;
+    this.heldLeaseId = leaseId;
     this.#question += 1;
     this.#isSilent = false;
     this.heldBy.clear();

@@ -122,7 +122,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
   const config = configOf(story, machines);
   const tripsOf = ({ running }: Life): readonly Trip[] => [...(running?.supervisor.state.trips.values() ?? [])];
   const judgeTrip = (life: Life, { tripId, cause, scope }: Trip): void => {
-    promises.tripped(life, tripId, cause, scope.kind === 'all' ? null : scope.nodes, rotted.has(life.replica));
+    promises.tripped(life, tripId, cause, scope.kind === 'all' ? null : scope.nodes, rotted.size > 0);
   };
   for (let index = 0; index < story.replicas; index++) {
     replicas.push(
