@@ -5,12 +5,13 @@ import type { ClusterState, LastReset } from './cluster.ts';
 import { parseLease } from './durable.ts';
 import type { Answer } from './events.ts';
 import { type CopiedTrip, isWithin, type Trip } from './interlock.ts';
+import { withHeard } from './joined-stops.ts';
 import { EVALUATION_COUNTS_MS, isLeaseIn, type Lease, MOST_LEASES } from './lease.ts';
 import { endLeases } from './lease-endings.ts';
 import type { Finding } from './result.ts';
 import type { SafetyState } from './state.ts';
 import type { Step } from './step.ts';
-import { endTrip, latch, tripAnew } from './trip-steps.ts';
+import { durableTrip, endTrip, keepTrip, latch, tripAnew } from './trip-steps.ts';
 
 /** Holds other processes' trips under their own ids; one of ours that such a trip covers goes into it. */
 export function adoptTrips(step: Step, trips: readonly CopiedTrip[]): void {
@@ -31,7 +32,8 @@ export function resetElsewhere(
   event: { readonly epoch: number; readonly tripIds: readonly string[]; readonly last: LastReset | null },
 ): void {
   const { last } = event;
-  const epoch = Math.max(step.state.epoch, event.epoch);
+  const { epoch: before } = step.state;
+  const epoch = Math.max(before, event.epoch);
   // The last one of all is the one whose report stays readable.
   const ids = [...event.tripIds].sort((a, b) => Number(a === last?.tripId) - Number(b === last?.tripId));
   const ended: Trip[] = [];
@@ -43,11 +45,23 @@ export function resetElsewhere(
     endTrip(step, trip, last?.tripId === tripId ? last : unnamed, epoch);
   }
   const lastResetWallMs = last?.wallMs ?? step.moment.wallMs;
-  if (epoch !== step.state.epoch) {
+  if (epoch !== before) {
     step.change({ epoch, lastResetWallMs });
     step.record('epoch', { epoch, lastResetWallMs }, `the cluster has had ${epoch} resets`);
   }
   for (const trip of ended) tripAnew(step, trip, lastResetWallMs);
+}
+
+/** The cluster's latch holds these trips, asked when so many stops had joined each. */
+export function hearStops(step: Step, heard: ReadonlyMap<string, number>): void {
+  for (const [tripId, count] of heard) {
+    const trip = step.state.trips.get(tripId);
+    if (!trip?.joined?.unheard) continue;
+    const next = { ...trip, joined: withHeard(trip.joined, count) };
+    keepTrip(step, next);
+    if (next.joined.unheard) continue;
+    step.record(`trip/${tripId}`, durableTrip(next), `trip ${tripId} stands in the cluster, with what joined it`);
+  }
 }
 
 /** Takes note of who leads; leases go with the leadership. */

@@ -1,7 +1,7 @@
 // THE DOOR. Everything that happens goes through this one pure function: state and event in, new state, answer and
 // effects out. It looks at the clock, gives each event to its steps, and asserts the invariants before it lets go.
 import { tellClockSkew } from './clock-skew.ts';
-import { adoptTrips, resetElsewhere, takeCluster, takeOverLeases } from './cluster-steps.ts';
+import { adoptTrips, hearStops, resetElsewhere, takeCluster, takeOverLeases } from './cluster-steps.ts';
 import { groupedBy } from './collections.ts';
 import { cardTemperatureC } from './constraints.ts';
 import type { WorstMargin } from './evaluate.ts';
@@ -30,7 +30,6 @@ import type { SourceReport } from './reading.ts';
 import type { NodeState, SafetyState } from './state.ts';
 import { Step } from './step.ts';
 import {
-  hearStops,
   requestDrill,
   requestReset,
   requestStop,

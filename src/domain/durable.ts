@@ -274,8 +274,9 @@ function readTrip(value: Fields, moment: Moment): Trip | null {
 }
 
 function isJoined(value: unknown): value is JoinedStops {
-  if (!isObject(value) || !isNumber(value['count']) || !isNumber(value['heard'])) return false;
-  const { unheard } = value;
+  if (!isObject(value) || !isNumber(value['count'])) return false;
+  const { alertWallMs, unheard } = value;
+  if (alertWallMs !== null && !isNumber(alertWallMs)) return false;
   if (unheard === null) return true;
   if (
     !isObject(unheard) ||

@@ -103,8 +103,8 @@ export type SafetyEvent =
        * wrong by then is a new trip's business. Left out: judged and carried out at once.
        */
       readonly stage?: 'judge' | 'commit';
-      /** With `commit`: how many stops had joined the trip when the reset was judged. */
-      readonly joined?: number;
+      /** With `commit`: what the judgement was. */
+      readonly judged?: JudgedReset;
     }
   | {
       readonly kind: 'forget-requested';
@@ -148,6 +148,14 @@ export type SafetyEvent =
     }
   /** Once, after replay: trips that are still on are ordered again. */
   | { readonly kind: 'started' };
+
+/** What a reset knew when it was judged: whatever came later it does not end. */
+export interface JudgedReset {
+  /** How many stops had joined the trip. */
+  readonly joined: number;
+  /** The time of the reset, wherever it is carried out. */
+  readonly wallMs: number;
+}
 
 /** A durable change: keys of the journal's map. */
 export interface DurableChange {
@@ -248,7 +256,7 @@ export type Answer =
   | { readonly kind: 'drilling'; readonly order: StopOrder; readonly unknownNodes: readonly string[] }
   | { readonly kind: 'reset-done'; readonly tripId: string; readonly epoch: number }
   /** Judged, and nothing stands against it. */
-  | { readonly kind: 'reset-allowed'; readonly tripId: string; readonly joined: number }
+  | { readonly kind: 'reset-allowed'; readonly tripId: string; readonly judged: JudgedReset }
   | { readonly kind: 'reset-refused'; readonly still: readonly string[] }
   | { readonly kind: 'trip-unknown'; readonly tripId: string; readonly active: readonly string[] }
   | { readonly kind: 'forgotten'; readonly gpus: readonly string[] }

@@ -51,8 +51,8 @@ export interface AskedStop {
 /** Stops that joined a trip: joined-stops.ts. */
 export interface JoinedStops {
   readonly count: number;
-  /** How many of them had joined when the cluster's latch was asked for the trip last, and it stood. */
-  readonly heard: number;
+  /** When the newest alert among them began, wall ms: its repetitions are no further stops. `null`: there is none. */
+  readonly alertWallMs: number | null;
   /** All that were not heard, as one: everywhere they ask for, by the newest; `null` where there is none. */
   readonly unheard: AskedStop | null;
 }

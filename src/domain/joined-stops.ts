@@ -3,23 +3,38 @@
 // when it joined. So it is unheard until the cluster's latch was looked at after it and the trip still stood there; a
 // trip that is reset before that leaves its unheard stops behind, and they trip anew. What the monitor finds needs none
 // of this: it is found again at the next look.
-import type { AskedStop, JoinedStops, Trip } from './interlock.ts';
+import { type AskedStop, isWithin, type JoinedStops, type Trip } from './interlock.ts';
 import type { TripScope } from './stop.ts';
 
-const NONE: JoinedStops = { count: 0, heard: 0, unheard: null };
+const NONE: JoinedStops = { count: 0, alertWallMs: null, unheard: null };
 
 /** How many stops have joined a trip. */
 export const joinedCount = ({ joined }: Pick<Trip, 'joined'>): number => joined?.count ?? 0;
 
 /** With one more. */
 export function withJoined(before: JoinedStops | undefined, stop: AskedStop): JoinedStops {
-  const { count, heard, unheard } = before ?? NONE;
-  return { count: count + 1, heard, unheard: unheard ? united(unheard, stop) : stop };
+  const { count, alertWallMs, unheard } = before ?? NONE;
+  return {
+    count: count + 1,
+    alertWallMs: stop.begunWallMs === null ? alertWallMs : Math.max(stop.begunWallMs, alertWallMs ?? stop.begunWallMs),
+    unheard: unheard ? united(unheard, stop) : stop,
+  };
 }
+
+/**
+ * Whether a stop could outlive any reset of the trip. An alert that began before the trip, or was counted before, cannot:
+ * Alertmanager repeats it for as long as it fires, and no repetition is to hold a reset up.
+ */
+export const countsBeside = ({ sinceWallMs, joined }: Trip, { begunWallMs }: AskedStop): boolean =>
+  begunWallMs === null || begunWallMs > Math.max(sinceWallMs, joined?.alertWallMs ?? sinceWallMs);
+
+/** Whether the first asks for anything that the second does not. */
+export const asksForMore = (stop: AskedStop | null, known: AskedStop | null): boolean =>
+  stop !== null && (known === null || !isWithin(stop.scope, known.scope) || stop.begunWallMs !== known.begunWallMs);
 
 /** After the cluster's latch was found to hold the trip, asked when `heard` stops had joined. */
 export function withHeard(before: JoinedStops, heard: number): JoinedStops {
-  return { ...before, heard: Math.max(before.heard, heard), unheard: before.count > heard ? before.unheard : null };
+  return { ...before, unheard: before.count > heard ? before.unheard : null };
 }
 
 /** What another process's trip must outlive of the trips that go into it here: it may be reset by who knows none of them. */
@@ -46,10 +61,10 @@ function united(before: AskedStop, next: AskedStop): AskedStop {
   const told = before.begunWallMs === null && next.begunWallMs !== null ? before : next;
   const begunWallMs =
     before.begunWallMs === null || next.begunWallMs === null ? null : Math.max(before.begunWallMs, next.begunWallMs);
-  return { ...told, scope: wholeOf(before.scope, next.scope), begunWallMs };
+  return { ...told, scope: unionOf(before.scope, next.scope), begunWallMs };
 }
 
-function wholeOf(a: TripScope, b: TripScope): TripScope {
+function unionOf(a: TripScope, b: TripScope): TripScope {
   if (a.kind === 'all' || b.kind === 'all') return { kind: 'all' };
   return { kind: 'nodes', nodes: [...new Set([...a.nodes, ...b.nodes])] };
 }

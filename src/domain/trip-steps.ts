@@ -3,7 +3,7 @@
 
 import type { LastReset } from './cluster.ts';
 import { evaluate, formatValue } from './evaluate.ts';
-import type { Answer } from './events.ts';
+import type { Answer, JudgedReset } from './events.ts';
 import {
   covers,
   isWithin,
@@ -15,7 +15,7 @@ import {
   UNVERIFIED_AFTER_MS,
 } from './interlock.ts';
 import { invariant } from './invariant.ts';
-import { joinedByTakeOver, joinedCount, outliving, withHeard, withJoined } from './joined-stops.ts';
+import { asksForMore, countsBeside, joinedByTakeOver, joinedCount, outliving, withJoined } from './joined-stops.ts';
 import { isLeaseIn, MOST_LEASES, targetOf } from './lease.ts';
 import { endLeases, orderOwedStop, owedTargets, settleOwedStop } from './lease-endings.ts';
 import { gpuPowersW, lastGpuPowersW, readingsFor } from './node-step.ts';
@@ -67,25 +67,14 @@ export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; reado
 /** A stop that was asked for once joins a trip that is on. */
 function join(step: Step, trip: Trip, { scope, cause, reason, by, begunWallMs = null }: Trigger): void {
   if (cause !== 'manual' && cause !== 'alert') return;
-  const joined = withJoined(trip.joined, { scope, cause, reason, by, begunWallMs });
-  const isFirst = !trip.joined?.unheard;
+  const stop = { scope, cause, reason, by, begunWallMs };
+  if (!countsBeside(trip, stop)) return;
+  const joined = withJoined(trip.joined, stop);
   const next = { ...trip, joined };
   keepTrip(step, next);
-  // Only another process could reset it unheard; and of many in a row the first is enough to remember that there were.
-  if (!step.state.cluster || !isFirst) return;
+  // Only another process could reset it unheard; and of many that ask for the same the first is enough.
+  if (!step.state.cluster || !asksForMore(joined.unheard, trip.joined?.unheard ?? null)) return;
   step.record(`trip/${trip.tripId}`, durableTrip(next), `a stop by ${by} joins trip ${trip.tripId}: ${reason}`, true);
-}
-
-/** The cluster's latch holds these trips, asked when so many stops had joined each. */
-export function hearStops(step: Step, heard: ReadonlyMap<string, number>): void {
-  for (const [tripId, count] of heard) {
-    const trip = step.state.trips.get(tripId);
-    if (!trip?.joined?.unheard) continue;
-    const next = { ...trip, joined: withHeard(trip.joined, count) };
-    keepTrip(step, next);
-    if (next.joined.unheard) continue;
-    step.record(`trip/${tripId}`, durableTrip(next), `trip ${tripId} stands in the cluster, with what joined it`);
-  }
 }
 
 /** Makes a trip: it takes over those that it covers, with what they had still to stop. */
@@ -193,7 +182,7 @@ function loadedGpus(step: Step, scope: TripScope): Record<string, number> {
   return loaded;
 }
 
-function durableTrip(trip: Trip): Trip {
+export function durableTrip(trip: Trip): Trip {
   let left = MOST_DURABLE_ENTRIES;
   const actuators: Record<string, { verified: boolean; entries: StopReport['actuators'][string]['entries'] }> = {};
   for (const [name, { verified, entries }] of Object.entries(trip.report.actuators)) {
@@ -265,7 +254,7 @@ export function takeProgress(
   step.tell({ name: 'stop-progress', tripId: trip.tripId, message, report: trip.report });
 }
 
-function keepTrip(step: Step, trip: Trip): void {
+export function keepTrip(step: Step, trip: Trip): void {
   step.change({ trips: new Map(step.state.trips).set(trip.tripId, trip) });
 }
 
@@ -326,7 +315,7 @@ export function requestReset(
     readonly by: string;
     readonly acknowledgeUnverified: boolean;
     readonly stage?: 'judge' | 'commit';
-    readonly joined?: number;
+    readonly judged?: JudgedReset;
   },
 ): Answer {
   const { tripId, stage } = event;
@@ -335,12 +324,12 @@ export function requestReset(
   if (!trip) return { kind: 'trip-unknown', tripId, active };
   const still = stage === 'commit' ? [] : stillWrong(step, trip, event.acknowledgeUnverified);
   if (still.length > 0) return { kind: 'reset-refused', still };
-  if (stage === 'judge') return { kind: 'reset-allowed', tripId, joined: joinedCount(trip) };
+  const { wallMs } = event.judged ?? step.moment;
+  if (stage === 'judge') return { kind: 'reset-allowed', tripId, judged: { joined: joinedCount(trip), wallMs } };
   const epoch = step.state.epoch + 1;
-  const { wallMs } = step.moment;
   endTrip(step, trip, { tripId, by: event.by, reason: event.reason, wallMs }, epoch);
   // What came while it was being written was not judged with it.
-  if (stage === 'commit' && joinedCount(trip) > (event.joined ?? 0)) tripAnew(step, trip, wallMs);
+  if (event.judged && joinedCount(trip) > event.judged.joined) tripAnew(step, trip, wallMs);
   return { kind: 'reset-done', tripId, epoch };
 }
 

@@ -8,6 +8,7 @@ import type { Audit, AuditHealth } from '../audit.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import type { ClusterDetails } from '../domain/cluster.ts';
+import type { JudgedReset } from '../domain/events.ts';
 import type { GpuProcess } from '../domain/lease.ts';
 import type { ProcessGroup, StopEntry, StopOrder } from '../domain/stop.ts';
 import type { History } from '../history/history.ts';
@@ -50,8 +51,8 @@ export interface ClusterPart {
     readonly tripId: string;
     readonly by: string;
     readonly reason: string;
-    /** How many stops had joined the trip when the reset was judged: with more by then it is not written. */
-    readonly joined: number;
+    /** What it knew when it was judged, in this very turn: what came later keeps it from being written. */
+    readonly judged: JudgedReset;
     readonly commit: () => void;
   }): Promise<ClusterResetOutcome>;
   /** Gives controllers back what a trip's stop took, one at a time; `mayGoOn` is asked before each. Never rejects. */

@@ -6,6 +6,7 @@
 
 import type { Clock } from '../clock.ts';
 import { dropOldest } from '../domain/collections.ts';
+import type { JudgedReset } from '../domain/events.ts';
 import type { Trip } from '../domain/interlock.ts';
 import { joinedCount } from '../domain/joined-stops.ts';
 import type { StopOrder } from '../domain/stop.ts';
@@ -49,8 +50,8 @@ export interface ResetRequest {
   readonly tripId: string;
   readonly by: string;
   readonly reason: string;
-  /** How many stops had joined the trip when the reset was judged. */
-  readonly joined: number;
+  /** What it knew when it was judged, in the same turn in which it is asked for here. */
+  readonly judged: JudgedReset;
 }
 
 export interface ClusterLatchParts {
@@ -264,15 +265,19 @@ export class ClusterLatch implements StopLatch {
     if (!data && !this.#isRuleAsked && local.trips.length === 0) return { data: null, value: 'ask-rule' };
     const copy: LatchCopy = data ? parseLatch(data) : { kind: 'absent' };
     const demand = demandOf(copy, local);
-    // The trip comes first, then the record of it: a crash in between finds what is corrupt again.
-    if (demand && !this.#isEverythingStopped())
-      return { data: null, value: { news: [demand], standing: [], swallowed: 0, stops: this.#stops } };
     const merge = this.#merge(local, copy);
+    const news = newsOf(merge);
+    // The trip comes first, then the record of it: a crash in between finds what is corrupt again.
+    if (demand && !merge.record.trips.some(({ scope }) => scope.kind === 'all')) {
+      return { data: null, value: { news: [...news, demand], standing: [], swallowed: 0, stops: this.#stops } };
+    }
     const aside = copy.kind === 'corrupt' ? asideOf(data ?? {}) : (data?.['corrupt'] ?? null);
-    const stops = merge.record.stops + (isStopTold ? 1 : 0);
+    // What was asked for here and goes into another trip is told, too: an older reset of that one must not be written.
+    const isTold = isStopTold || merge.yielded.some(({ cause }) => cause === 'manual' || cause === 'alert');
+    const stops = merge.record.stops + (isTold ? 1 : 0);
     const written = this.#format({ ...merge.record, stops }, local.full, data, aside);
     const value = {
-      news: newsOf(merge),
+      news,
       standing: merge.record.trips.map(({ tripId }) => tripId),
       swallowed: merge.swallowed.length,
       stops,
@@ -307,9 +312,9 @@ export class ClusterLatch implements StopLatch {
     request: ResetRequest,
     known: { readonly swallowed: number; readonly stops: number },
   ): Promise<{ readonly outcome: ResetOutcome; readonly mayHaveArrived: boolean }> {
-    const { clock, isLeader } = this.#parts;
-    const { tripId, by, reason, joined } = request;
-    const last: LastReset = { tripId, by, reason, wallMs: clock.now().wallMs };
+    const { isLeader } = this.#parts;
+    const { tripId, by, reason, judged } = request;
+    const last: LastReset = { tripId, by, reason, wallMs: judged.wallMs };
     const changed = (detail: string): MapEdit<ResetOutcome> => ({ data: null, value: { kind: 'changed', detail } });
     let mayHaveArrived = false;
     const swapped = await this.#cell.swap<ResetOutcome>((data) => {
@@ -325,7 +330,7 @@ export class ClusterLatch implements StopLatch {
       const isNews = adopt.length > 0 || swallowed.length > 0 || this.#swallowed > known.swallowed;
       if (isNews) return changed('another trip was made in the cluster');
       const ours = local.full.find((trip) => trip.tripId === tripId);
-      if ((ours && joinedCount(ours) > joined) || record.stops > known.stops) {
+      if ((ours && joinedCount(ours) > judged.joined) || record.stops > known.stops) {
         return changed(`another stop joined trip ${tripId} meanwhile`);
       }
       const trips = record.trips.filter((trip) => trip.tripId !== tripId);

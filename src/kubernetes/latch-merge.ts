@@ -23,6 +23,8 @@ export interface Merge {
   } | null;
   /** Trips of others that this process has not known, and that go into one that stands. */
   readonly swallowed: readonly string[];
+  /** Trips of ours that go into another one. */
+  readonly yielded: readonly CopiedTrip[];
   /** What the cluster should hold. */
   readonly record: LatchRecord;
 }
@@ -64,6 +66,7 @@ export function mergeLatch(local: LocalLatch, copy: Readable | null, options: Me
   return {
     adopt: standing.filter((trip) => binding.includes(trip)),
     swallowed: binding.filter((trip) => !standing.includes(trip)).map(({ tripId }) => tripId),
+    yielded: ours.filter((trip) => !standing.includes(trip)),
     reset: isBehind ? { epoch: theirs.resets, tripIds: dropped, last: theirs.lastReset } : null,
     record: { resets, trips, ended, lastReset: theirs.lastReset, stops: theirs.stops },
   };

@@ -123,7 +123,7 @@ t.test('a stop that joined outlives a restart for as long as the cluster has not
   const { world, first } = stoppedWorld();
   world.stop();
   world.restart();
-  t.match(tripsOf(world), [{ tripId: first, joined: { count: 1, heard: 0, unheard: { by: 'ada' } } }]);
+  t.match(tripsOf(world), [{ tripId: first, joined: { count: 1, unheard: { by: 'ada' } } }]);
   resetThere(world, first);
   t.match(tripsOf(world), [{ reason: /^smoke \(joined/ }]);
 
@@ -134,6 +134,23 @@ t.test('a stop that joined outlives a restart for as long as the cluster has not
     world.restart();
     resetThere(world, first);
     t.equal(world.state.trips.size, 0);
+  });
+
+  await t.test('all that was asked for, and not only the first of it', async (t) => {
+    const { world, first } = stoppedWorld();
+    world.stop([OTHER]);
+    world.stop();
+    world.restart();
+    resetThere(world, first);
+    t.match(tripsOf(world), [{ scope: EVERYTHING }]);
+    const { world: alerted, first: second } = stoppedWorld();
+    const begunWallMs = alerted.wallMs + 1;
+    alerted.submit({ kind: 'stop-requested', nodes: null, cause: 'alert', reason: 'Smoke', by: 'am', begunWallMs });
+    alerted.stop();
+    alerted.restart();
+    alerted.pass(60_000);
+    resetThere(alerted, second);
+    t.match(tripsOf(alerted), [{ cause: 'manual', by: 'ada' }], 'a hand beside an alert that is over');
   });
 
   await t.test('many presses in a row are one write to the journal', async (t) => {
@@ -150,21 +167,25 @@ t.test('a stop that joined outlives a restart for as long as the cluster has not
     for (const joined of [
       null,
       3,
-      { count: 1, heard: 'x', unheard: null },
-      { count: '1', heard: 0, unheard: null },
-      { count: 1, heard: 0 },
-      { count: 1, heard: 0, unheard: { ...pressed, scope: { kind: 'none' } } },
-      { count: 1, heard: 0, unheard: { ...pressed, cause: 'blind' } },
-      { count: 1, heard: 0, unheard: { ...pressed, reason: 7 } },
-      { count: 1, heard: 0, unheard: { ...pressed, by: 7 } },
-      { count: 1, heard: 0, unheard: { ...pressed, begunWallMs: 'noon' } },
+      { count: 1, alertWallMs: 'x', unheard: null },
+      { count: '1', alertWallMs: null, unheard: null },
+      { count: 1, alertWallMs: null },
+      { count: 1, alertWallMs: null, unheard: { ...pressed, scope: { kind: 'none' } } },
+      { count: 1, alertWallMs: null, unheard: { ...pressed, cause: 'blind' } },
+      { count: 1, alertWallMs: null, unheard: { ...pressed, reason: 7 } },
+      { count: 1, alertWallMs: null, unheard: { ...pressed, by: 7 } },
+      { count: 1, alertWallMs: null, unheard: { ...pressed, begunWallMs: 'noon' } },
     ]) {
       const { world, first } = stoppedWorld();
       world.durable.set(`trip/${first}`, { ...world.state.trips.get(first), joined });
       t.throws(() => world.restart(), /is no trip/, JSON.stringify(joined));
     }
     const { world, first } = stoppedWorld();
-    const joined = { count: 1, heard: 0, unheard: { ...pressed, scope: onNode(NODE), begunWallMs: 5, cause: 'alert' } };
+    const joined = {
+      count: 1,
+      alertWallMs: null,
+      unheard: { ...pressed, scope: onNode(NODE), begunWallMs: 5, cause: 'alert' },
+    };
     world.durable.set(`trip/${first}`, { ...world.state.trips.get(first), joined });
     t.doesNotThrow(() => world.restart());
   });
@@ -186,7 +207,7 @@ t.test('reset-requested, judged and carried out apart, leaves what joined in bet
     const judged = world.submit({ ...event, reports: world.reports(), stage: 'judge' });
     if (judged.kind !== 'reset-allowed') throw new Error(`it was answered ${judged.kind}`);
     between();
-    return world.submit({ ...event, reports: [], stage: 'commit', joined: judged.joined });
+    return world.submit({ ...event, reports: [], stage: 'commit', judged: judged.judged });
   };
   const { world, first } = stoppedWorld();
   t.match(
@@ -194,6 +215,14 @@ t.test('reset-requested, judged and carried out apart, leaves what joined in bet
     { kind: 'reset-done', tripId: first },
   );
   t.match(tripsOf(world), [{ by: 'ada', reason: /^smoke \(joined/ }]);
+  const { world: alerted, first: third } = stoppedWorld();
+  resetOf(alerted, third, () => {
+    alerted.pass(1_000);
+    const begunWallMs = alerted.wallMs;
+    alerted.submit({ kind: 'stop-requested', nodes: null, cause: 'alert', reason: 'Smoke', by: 'am', begunWallMs });
+    alerted.pass(1_000);
+  });
+  t.match(tripsOf(alerted), [{ cause: 'alert' }], 'the time of a reset is that of its judgement');
   const { world: earlier, first: second } = stoppedWorld();
   earlier.stop();
   resetOf(earlier, second, () => undefined);
@@ -242,7 +271,7 @@ t.test('joinedByTakeOver() takes what was asked for, once and with what had join
   for (const cause of ['hard-stop', 'blind', 'corrupt-state'] as const)
     t.equal(joinedByTakeOver([{ ...trip, cause }]), undefined, cause);
   const alerted = joinedByTakeOver([{ ...trip, cause: 'alert', sinceWallMs: 7 }]);
-  t.match(alerted, { count: 1, heard: 0, unheard: { cause: 'alert', begunWallMs: 7 } });
+  t.match(alerted, { count: 1, alertWallMs: 7, unheard: { cause: 'alert', begunWallMs: 7 } });
   const both = joinedByTakeOver([
     { ...trip, cause: 'blind', scope: onNode('a'), joined: withJoined(undefined, { ...pressed, scope: onNode('b') }) },
     { ...trip, cause: 'manual', scope: onNode('c', 'b') },
@@ -253,13 +282,34 @@ t.test('joinedByTakeOver() takes what was asked for, once and with what had join
 t.test('withJoined() tells of the newest, and a hand is never made less by an alert', async (t) => {
   const alert = { ...pressed, cause: 'alert', by: 'am', reason: 'Smoke', begunWallMs: 5 } as const;
   const hand = withJoined(withJoined(undefined, { ...pressed, scope: onNode('a') }), { ...alert, scope: onNode('b') });
-  t.same(hand, { count: 2, heard: 0, unheard: { ...pressed, scope: onNode('a', 'b') } });
+  t.same(hand, { count: 2, alertWallMs: 5, unheard: { ...pressed, scope: onNode('a', 'b') } });
   t.same(withJoined(withJoined(undefined, alert), pressed).unheard, pressed);
   const alerts = withJoined(withJoined(undefined, alert), { ...alert, begunWallMs: 3, by: 'am2' });
   t.match(alerts.unheard, { by: 'am2', begunWallMs: 5 });
-  t.same(withHeard(hand, 2), { count: 2, heard: 2, unheard: null });
-  t.match(withHeard(hand, 1), { count: 2, heard: 1, unheard: { scope: onNode('a', 'b') } });
-  t.match(withHeard({ ...hand, heard: 2 }, 1), { heard: 2 }, 'an older look takes nothing back');
+  t.same(withHeard(hand, 2), { count: 2, alertWallMs: 5, unheard: null });
+  t.match(withHeard(hand, 1), { count: 2, unheard: { scope: onNode('a', 'b') } });
+});
+
+t.test('countsBeside() takes an alert for a stop once, and never one from before the trip', async (t) => {
+  const { world, first } = stoppedWorld();
+  const alert = (begunWallMs: number) =>
+    world.submit({ kind: 'stop-requested', nodes: null, cause: 'alert', reason: 'Smoke', by: 'am', begunWallMs });
+  const count = () => world.state.trips.get(first)?.joined?.count ?? 0;
+  const { wallMs } = world;
+  alert(wallMs);
+  alert(0);
+  t.equal(count(), 0);
+  alert(wallMs + 5);
+  alert(wallMs + 5);
+  alert(wallMs + 4);
+  t.equal(count(), 1);
+  heard(world, first, 1);
+  alert(wallMs + 5);
+  t.equal(count(), 1, 'nor once it was heard of');
+  alert(wallMs + 6);
+  world.stop();
+  world.stop();
+  t.equal(count(), 4, 'a hand counts each time');
 });
 
 t.test('outliving() lets an alert of the very moment of the reset go', async (t) => {

@@ -92,7 +92,7 @@ function replica(options: ReplicaOptions) {
       tripId,
       by: 'operator',
       reason: 'fan replaced',
-      joined: trips.get(tripId)?.joined?.count ?? 0,
+      judged: { joined: trips.get(tripId)?.joined?.count ?? 0, wallMs: clock.now().wallMs },
       commit: () => {
         trips.delete(tripId);
         state.epoch += 1;
@@ -257,6 +257,22 @@ t.test('ClusterLatch', async (t) => {
     const one = replica({ api: store.api, clock: new ManualClock() });
     await one.latch.sync();
     t.match(one.news, [{ kind: 'must-trip', cause: 'manual', reason: /by hand: smoke in row 3/ }]);
+  });
+
+  t.test('latched by hand trips also where a trip that is over there still stands here', async (t) => {
+    const store = objectStore();
+    const one = replica({ api: store.api, clock: new ManualClock(), trips: [tripOf('a')] });
+    await one.latch.sync();
+    const data = { latched: 'true', epoch: '2', reason: 'smoke in row 3', trips: '[]', ended: '{"a":1}' };
+    store.put(PATH, { data });
+    await one.latch.sync();
+    t.match(one.news, [
+      { kind: 'reset-elsewhere', tripIds: ['a'] },
+      { kind: 'must-trip', cause: 'manual' },
+    ]);
+    await one.latch.sync();
+    t.match(store.objects.get(PATH)?.data, { latched: 'true', epoch: '2' });
+    t.match([...one.trips.values()], [{ cause: 'manual', reason: /smoke in row 3/ }]);
   });
 
   t.test('a record that is gone while the rule is armed trips; gone and disarmed is a first start', async (t) => {
@@ -547,6 +563,28 @@ t.test('ClusterLatch.reset()', async (t) => {
     await one.latch.sync();
     t.equal((await one.reset('a')).kind, 'done', 'known by then, it is judged with it');
     t.match(store.objects.get(PATH)?.data, { latched: 'false', stops: '1' });
+  });
+
+  t.test('is refused where another process’ stop went into the trip by a write whose answer was lost', async (t) => {
+    const { store, clock, one } = await tripped();
+    const two = replica({
+      api: store.api,
+      clock,
+      trips: [{ ...tripOf('b', EVERYTHING, Date.now()), cause: 'manual' }],
+    });
+    let isLost = false;
+    store.after = ({ verb }) => {
+      if (verb !== 'replace' || isLost) return undefined;
+      isLost = true;
+      return failureOf('timeout');
+    };
+    const looked = two.latch.sync();
+    await clock.advance(0);
+    t.match(store.objects.get(PATH)?.data, { ended: '{"b":0}', stops: '1' });
+    t.match(await one.reset('a'), { kind: 'changed', detail: /another stop/ });
+    await clock.advance(5_000);
+    await looked;
+    t.same([...two.trips.keys()], ['a'], 'and it stays stopped');
   });
 
   t.test('is refused where another process’ stop went into the trip since it was judged', async (t) => {

@@ -249,14 +249,23 @@ t.test('ClusterMember: a standby holds the leader’s trips, under its own names
   t.equal(two.world.orders.length, 1);
 
   let isCommitted = false;
-  t.same(await two.member.reset({ tripId, by: 'ada', reason: 'fan', joined: 0, commit: () => (isCommitted = true) }), {
-    kind: 'not-leader',
-  });
+  t.same(
+    await two.member.reset({
+      tripId,
+      by: 'ada',
+      reason: 'fan',
+      judged: { joined: 0, wallMs: 0 },
+      commit: () => (isCommitted = true),
+    }),
+    {
+      kind: 'not-leader',
+    },
+  );
   const resetting = one.member.reset({
     tripId,
     by: 'ada',
     reason: 'fan',
-    joined: 0,
+    judged: { joined: 0, wallMs: 0 },
     commit: () => {
       isCommitted = true;
       const event = { tripId, reason: 'fan', by: 'ada', acknowledgeUnverified: false, reports: [] } as const;
@@ -399,7 +408,7 @@ t.test('ClusterMember disarms a rule that stands for no trip, and no other', asy
     tripId,
     by: 'ada',
     reason: 'fan',
-    joined: 0,
+    judged: { joined: 0, wallMs: 0 },
     commit: () =>
       void one.submit({
         kind: 'reset-requested',

@@ -138,18 +138,18 @@ export class Operators {
     const judged = supervisor.submit({ ...event, stage: 'judge' });
     chronicle.count(`reset ${judged.answer.kind}`);
     if (judged.answer.kind !== 'reset-allowed') return;
-    const { joined } = judged.answer;
+    const { judged: known } = judged.answer;
     resetAsked(tripId);
     const outcome = await cluster.member.reset({
       tripId,
       by: 'ada',
       reason: 'all well',
-      joined,
+      judged: known,
       commit: () => {
         if (life.isDead) return;
         beforeReset(tripId);
         afterReset(life, tripId, scope, true);
-        supervisor.submit({ ...event, reports: [], stage: 'commit', joined });
+        supervisor.submit({ ...event, reports: [], stage: 'commit', judged: known });
       },
     });
     if (!life.isDead) chronicle.count(`reset in the cluster ${outcome.kind}`);

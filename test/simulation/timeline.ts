@@ -202,6 +202,11 @@ export class ProcessClock implements Clock {
     return this.#sinceWithout(sinceMs, this.#sleptMs);
   }
 
+  /** How much of it the machine slept through. */
+  sleptForMs(sinceMs: number): number {
+    return this.#timeline.nowMs - sinceMs - this.countedSinceMs(sinceMs);
+  }
+
   #sinceWithout(sinceMs: number, [fromMs, untilMs]: readonly [number, number]): number {
     const { nowMs } = this.#timeline;
     return nowMs - sinceMs - Math.max(0, Math.min(untilMs, nowMs) - Math.max(fromMs, sinceMs));

@@ -250,10 +250,19 @@ function isWellRead(life: Life, machine: Machine): boolean {
         last !== undefined &&
         last.told.warningShare < 1 &&
         last.told.warningShare > 0 &&
-        life.clock.ableForMs(last.atMs) < 12_000
+        ageMs(life, last.atMs) < 12_000
       );
     }),
   );
+}
+
+/** Wall and monotonic clock may move apart by so much unnoticed (`decide.ts`). */
+const UNNOTICED_SLEEP_MS = 15_000;
+
+/** How old something is for a process: a sleep that is too short for the service to take it for a jump is not in it. */
+function ageMs({ clock }: Life, sinceMs: number): number {
+  const sleptMs = clock.sleptForMs(sinceMs);
+  return clock.ableForMs(sinceMs) - (sleptMs <= UNNOTICED_SLEEP_MS ? sleptMs : 0);
 }
 
 /** What is none of the service's business, on every node. */

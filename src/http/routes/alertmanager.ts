@@ -81,7 +81,8 @@ function addRoute(app: App, parts: AppParts): void {
         cause: 'alert',
         reason,
         by: `alertmanager (${identity})`,
-        ...(begun.length > 0 && { begunWallMs: Math.max(...begun) }),
+        // One that does not say began after nothing.
+        begunWallMs: Math.max(0, ...begun),
       });
       noteForAudit(request, { ...stopNote(submitted), reason });
       reply.code(202);

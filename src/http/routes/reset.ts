@@ -131,14 +131,14 @@ async function resetInCluster(
   const judged = supervisor.submit({ ...event, stage: 'judge' });
   if (judged.answer.kind !== 'reset-allowed') return judged;
   const { tripId, by, reason } = event;
-  const { joined } = judged.answer;
+  const { judged: known } = judged.answer;
   const committed: ReturnType<AppParts['supervisor']['submit']>[] = [];
   const outcome = await cluster.reset({
     tripId,
     by,
     reason,
-    joined,
-    commit: () => committed.push(supervisor.submit({ ...event, reports: [], stage: 'commit', joined })),
+    judged: known,
+    commit: () => committed.push(supervisor.submit({ ...event, reports: [], stage: 'commit', judged: known })),
   });
   switch (outcome.kind) {
     case 'not-leader':
