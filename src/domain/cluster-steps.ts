@@ -1,7 +1,7 @@
 // What other processes of the cluster did, and what this one may do among them: their trips are held here as our own,
 // their resets end ours, and leases belong to whoever leads. Stopping needs no leave; granting, resetting and restoring
 // are the leader's. How it is learnt is src/kubernetes.
-import type { ClusterState, LastReset } from './cluster.ts';
+import type { ClusterReset, ClusterState } from './cluster.ts';
 import { parseLease } from './durable.ts';
 import type { Answer } from './events.ts';
 import { type CopiedTrip, isWithin, type Trip } from './interlock.ts';
@@ -27,10 +27,7 @@ export function adoptTrips(step: Step, trips: readonly CopiedTrip[]): void {
 }
 
 /** Ends the trips that another process reset, and goes on with the cluster's epoch. */
-export function resetElsewhere(
-  step: Step,
-  event: { readonly epoch: number; readonly tripIds: readonly string[]; readonly last: LastReset | null },
-): void {
+export function resetElsewhere(step: Step, event: ClusterReset): void {
   const { last } = event;
   const { epoch: before } = step.state;
   const epoch = Math.max(before, event.epoch);

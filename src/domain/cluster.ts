@@ -51,6 +51,15 @@ export interface LastReset {
   readonly wallMs: number;
 }
 
+/** What a process learns of resets that others made. */
+export interface ClusterReset {
+  /** The cluster's, to go on with. */
+  readonly epoch: number;
+  /** Which of its own trips they ended. */
+  readonly tripIds: readonly string[];
+  readonly last: LastReset | null;
+}
+
 /** What is unprotected on no single node: what nobody, or nobody for sure, keeps from coming back after a stop. */
 export function unprotectedOfAll({
   cluster,

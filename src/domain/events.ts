@@ -1,5 +1,5 @@
 // What can happen, what follows, and what is answered: the words at the one door.
-import type { ClusterMachine, ClusterState, LastReset } from './cluster.ts';
+import type { ClusterMachine, ClusterReset, ClusterState } from './cluster.ts';
 import type { SafetyConstraints } from './constraints.ts';
 import type { WorstMargin } from './evaluate.ts';
 import type { CopiedTrip, StopReport, TripCause } from './interlock.ts';
@@ -125,13 +125,8 @@ export type SafetyEvent =
   | { readonly kind: 'journal-reported'; readonly ok: boolean; readonly detail: string }
   /** Trips of other processes, as the cluster's record holds them, under their own ids. */
   | { readonly kind: 'cluster-tripped'; readonly trips: readonly CopiedTrip[] }
-  /** Another process reset these trips; `epoch` is the cluster's. */
-  | {
-      readonly kind: 'cluster-reset';
-      readonly epoch: number;
-      readonly tripIds: readonly string[];
-      readonly last: LastReset | null;
-    }
+  /** Another process reset these trips. */
+  | ({ readonly kind: 'cluster-reset' } & ClusterReset)
   /** The cluster's record holds these trips; by id, how many stops had joined each before it was asked. */
   | { readonly kind: 'cluster-heard'; readonly joined: ReadonlyMap<string, number> }
   /** Who leads, and what is known of the cluster's record. */

@@ -3,10 +3,13 @@
 // when it joined. So it is unheard until the cluster's latch was looked at after it and the trip still stood there; a
 // trip that is reset before that leaves its unheard stops behind, and they trip anew. What the monitor finds needs none
 // of this: it is found again at the next look.
-import { type AskedStop, isWithin, type JoinedStops, type Trip } from './interlock.ts';
+import { type AskedStop, isWithin, type JoinedStops, type Trip, type TripCause } from './interlock.ts';
 import type { TripScope } from './stop.ts';
 
 const NONE: JoinedStops = { count: 0, alertWallMs: null, unheard: null };
+
+/** Whether a stop was asked for once; what the monitor finds it finds again. */
+export const isAskedFor = (cause: TripCause): cause is AskedStop['cause'] => cause === 'manual' || cause === 'alert';
 
 /** How many stops have joined a trip. */
 export const joinedCount = ({ joined }: Pick<Trip, 'joined'>): number => joined?.count ?? 0;
@@ -42,8 +45,8 @@ export function joinedByTakeOver(absorbed: readonly Trip[]): JoinedStops | undef
   let joined: JoinedStops | undefined;
   for (const trip of absorbed) {
     const { scope, cause, reason, by } = trip;
-    if (cause === 'manual') joined = withJoined(joined, { scope, cause, reason, by, begunWallMs: null });
-    if (cause === 'alert') joined = withJoined(joined, { scope, cause, reason, by, begunWallMs: trip.sinceWallMs });
+    const begunWallMs = cause === 'alert' ? trip.sinceWallMs : null;
+    if (isAskedFor(cause)) joined = withJoined(joined, { scope, cause, reason, by, begunWallMs });
     if (trip.joined?.unheard) joined = withJoined(joined, trip.joined.unheard);
   }
   return joined;

@@ -15,7 +15,15 @@ import {
   UNVERIFIED_AFTER_MS,
 } from './interlock.ts';
 import { invariant } from './invariant.ts';
-import { asksForMore, countsBeside, joinedByTakeOver, joinedCount, outliving, withJoined } from './joined-stops.ts';
+import {
+  asksForMore,
+  countsBeside,
+  isAskedFor,
+  joinedByTakeOver,
+  joinedCount,
+  outliving,
+  withJoined,
+} from './joined-stops.ts';
 import { isLeaseIn, MOST_LEASES, targetOf } from './lease.ts';
 import { endLeases, orderOwedStop, owedTargets, settleOwedStop } from './lease-endings.ts';
 import { gpuPowersW, lastGpuPowersW, readingsFor } from './node-step.ts';
@@ -66,7 +74,7 @@ export function trip(step: Step, trigger: Trigger): { readonly trip: Trip; reado
 
 /** A stop that was asked for once joins a trip that is on. */
 function join(step: Step, trip: Trip, { scope, cause, reason, by, begunWallMs = null }: Trigger): void {
-  if (cause !== 'manual' && cause !== 'alert') return;
+  if (!isAskedFor(cause)) return;
   const stop = { scope, cause, reason, by, begunWallMs };
   if (!countsBeside(trip, stop)) return;
   const joined = withJoined(trip.joined, stop);

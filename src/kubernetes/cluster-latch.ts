@@ -8,7 +8,7 @@ import type { Clock } from '../clock.ts';
 import { dropOldest } from '../domain/collections.ts';
 import type { JudgedReset } from '../domain/events.ts';
 import type { Trip } from '../domain/interlock.ts';
-import { joinedCount } from '../domain/joined-stops.ts';
+import { isAskedFor, joinedCount } from '../domain/joined-stops.ts';
 import type { StopOrder } from '../domain/stop.ts';
 import type { Admission, RuleState } from './admission.ts';
 import { createConfigMapCell, type MapData, type MapEdit } from './config-map.ts';
@@ -273,7 +273,7 @@ export class ClusterLatch implements StopLatch {
     }
     const aside = copy.kind === 'corrupt' ? asideOf(data ?? {}) : (data?.['corrupt'] ?? null);
     // What was asked for here and goes into another trip is told, too: an older reset of that one must not be written.
-    const isTold = isStopTold || merge.yielded.some(({ cause }) => cause === 'manual' || cause === 'alert');
+    const isTold = isStopTold || merge.yielded.some(({ cause }) => isAskedFor(cause));
     const stops = merge.record.stops + (isTold ? 1 : 0);
     const written = this.#format({ ...merge.record, stops }, local.full, data, aside);
     const value = {

@@ -2,8 +2,9 @@
 // over, and what has to be written. Pure, and the same on every replica, so that they end up with the same trips
 // whoever writes first. An unknown trip is always taken over; one ends only by a reset that names it, or because a wider
 // or earlier trip covers it.
+import type { ClusterReset } from '../domain/cluster.ts';
 import { isWithin } from '../domain/interlock.ts';
-import type { CopiedTrip, LastReset, LatchCopy, LatchRecord } from './latch-copy.ts';
+import type { CopiedTrip, LatchCopy, LatchRecord } from './latch-copy.ts';
 
 /** The latch as this process has it. */
 export interface LocalLatch {
@@ -15,12 +16,8 @@ export interface LocalLatch {
 export interface Merge {
   /** To be taken over by this process, under their own ids; a local trip that one of them covers goes into it. */
   readonly adopt: readonly CopiedTrip[];
-  /** A reset elsewhere: the epoch to go on with, and which of our trips it ended. `null`: none that we do not know. */
-  readonly reset: {
-    readonly epoch: number;
-    readonly tripIds: readonly string[];
-    readonly last: LastReset | null;
-  } | null;
+  /** A reset elsewhere. `null`: none that we do not know. */
+  readonly reset: ClusterReset | null;
   /** Trips of others that this process has not known, and that go into one that stands. */
   readonly swallowed: readonly string[];
   /** Trips of ours that go into another one. */

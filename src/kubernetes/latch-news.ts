@@ -1,7 +1,7 @@
 // What the cluster's record means to the process that reads it: what it must do about trips and resets of others, and
 // when the record itself is a reason to trip. Pure.
 
-import type { LastReset } from '../domain/cluster.ts';
+import type { ClusterReset } from '../domain/cluster.ts';
 import type { CopiedTrip, TripCause } from '../domain/interlock.ts';
 import type { LatchCopy } from './latch-copy.ts';
 import type { LocalLatch, Merge } from './latch-merge.ts';
@@ -11,12 +11,7 @@ export const LATCH_MAP = 'vsf-estop';
 /** What the process must do because of what the cluster says. */
 export type LatchNews =
   | { readonly kind: 'tripped-elsewhere'; readonly trips: readonly CopiedTrip[] }
-  | {
-      readonly kind: 'reset-elsewhere';
-      readonly epoch: number;
-      readonly tripIds: readonly string[];
-      readonly last: LastReset | null;
-    }
+  | ({ readonly kind: 'reset-elsewhere' } & ClusterReset)
   /** The record holds these trips; by id, how many stops had joined each before it was asked. */
   | { readonly kind: 'heard'; readonly joined: ReadonlyMap<string, number> }
   /** The record is corrupt, was latched by hand, or is gone while the deny rule is armed. */
