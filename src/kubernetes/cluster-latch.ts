@@ -4,6 +4,7 @@
 // is written here first, and counts only then. What the ConfigMap says is latch-copy.ts, what two copies make is
 // latch-merge.ts; who may reset is the caller's question, asked again here just before the write.
 
+import { randomUUID } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import { dropOldest } from '../domain/collections.ts';
 import type { JudgedReset } from '../domain/events.ts';
@@ -73,9 +74,9 @@ export interface ClusterLatchParts {
 interface Looked {
   readonly news: readonly LatchNews[];
   readonly standing: readonly string[];
-  /** How many trips of others went into these unknown. */
-  readonly swallowed: number;
-  readonly stops: number;
+  /** Whether a reset that was judged before did not know all of this. */
+  readonly isSurprise: boolean;
+  readonly lastStop: string | null;
 }
 
 export class ClusterLatch implements StopLatch {
@@ -100,9 +101,10 @@ export class ClusterLatch implements StopLatch {
   /** News was told whose outcome is not written yet. */
   #isUnsettled = false;
   #isRuleAsked = false;
-  /** Trips of others that went into ours since the start, and the record's `stops`: news to a reset judged before. */
-  #swallowed = 0;
-  #stops = 0;
+  /** The record's, as of the last look. */
+  #lastStop: string | null = null;
+  /** How often a look found a stop that is no trip of its own any more: a reset that was judged before is void. */
+  #surprises = 0;
 
   constructor(parts: ClusterLatchParts) {
     this.#parts = parts;
@@ -160,9 +162,9 @@ export class ClusterLatch implements StopLatch {
    * then the deny rule is disarmed unless another trip of everything stands.
    */
   reset(request: ResetRequest & { readonly commit: () => void }): Promise<ResetOutcome> {
-    const known = { swallowed: this.#swallowed, stops: this.#stops };
+    const surprises = this.#surprises;
     return this.#inTurn(async () => {
-      const { outcome, mayHaveArrived } = await this.#writeReset(request, known);
+      const { outcome, mayHaveArrived } = await this.#writeReset(request, surprises);
       if (outcome.kind === 'done') {
         request.commit();
         this.#kept.delete(request.tripId);
@@ -244,9 +246,9 @@ export class ClusterLatch implements StopLatch {
     this.#failure = swapped.ok ? null : swapped.detail;
     if (!swapped.ok || swapped.value === 'ask-rule') return false;
     this.#isKnown = true;
-    const { news, standing, swallowed, stops } = swapped.value;
-    this.#swallowed += swallowed;
-    this.#stops = stops;
+    const { news, standing, isSurprise, lastStop } = swapped.value;
+    if (isSurprise) this.#surprises += 1;
+    this.#lastStop = lastStop;
     this.#isUnsettled = news.length > 0;
     for (const one of news) this.#parts.onNews(one);
     const heard = unheard.filter(([tripId]) => standing.includes(tripId));
@@ -269,20 +271,25 @@ export class ClusterLatch implements StopLatch {
     const news = newsOf(merge);
     // The trip comes first, then the record of it: a crash in between finds what is corrupt again.
     if (demand && !merge.record.trips.some(({ scope }) => scope.kind === 'all')) {
-      return { data: null, value: { news: [...news, demand], standing: [], swallowed: 0, stops: this.#stops } };
+      const value = { news: [...news, demand], standing: [], isSurprise: true, lastStop: this.#lastStop };
+      return { data: null, value };
     }
     const aside = copy.kind === 'corrupt' ? asideOf(data ?? {}) : (data?.['corrupt'] ?? null);
     // What was asked for here and goes into another trip is told, too: an older reset of that one must not be written.
     const isTold = isStopTold || merge.yielded.some(({ cause }) => isAskedFor(cause));
-    const stops = merge.record.stops + (isTold ? 1 : 0);
-    const written = this.#format({ ...merge.record, stops }, local.full, data, aside);
+    const lastStop = isTold ? randomUUID() : merge.record.lastStop;
+    const written = this.#format({ ...merge.record, lastStop }, local.full, data, aside);
     const value = {
       news,
       standing: merge.record.trips.map(({ tripId }) => tripId),
-      swallowed: merge.swallowed.length,
-      stops,
+      isSurprise: this.#isSurprise(merge),
+      lastStop,
     };
     return { data: data && isEqual(data, written) ? null : written, value };
+  }
+
+  #isSurprise({ swallowed, record }: Merge): boolean {
+    return swallowed.length > 0 || record.lastStop !== this.#lastStop;
   }
 
   #merge(local: LocalLatch, copy: LatchCopy): Merge {
@@ -310,7 +317,7 @@ export class ClusterLatch implements StopLatch {
 
   async #writeReset(
     request: ResetRequest,
-    known: { readonly swallowed: number; readonly stops: number },
+    surprises: number,
   ): Promise<{ readonly outcome: ResetOutcome; readonly mayHaveArrived: boolean }> {
     const { isLeader } = this.#parts;
     const { tripId, by, reason, judged } = request;
@@ -325,20 +332,21 @@ export class ClusterLatch implements StopLatch {
       const isOurs = (copy.kind === 'clear' || copy.kind === 'latched') && isSameReset(copy.record.lastReset, last);
       // An earlier try arrived, and only its answer was lost.
       if (isOurs) return { data: null, value: { kind: 'done', epoch: local.resets + 1 } };
-      const { reset, adopt, swallowed, record } = this.#merge(local, copy);
-      if (reset) return changed('another reset was made in the cluster');
-      const isNews = adopt.length > 0 || swallowed.length > 0 || this.#swallowed > known.swallowed;
-      if (isNews) return changed('another trip was made in the cluster');
+      const merge = this.#merge(local, copy);
+      const { record } = merge;
+      if (merge.reset) return changed('another reset was made in the cluster');
+      if (merge.adopt.length > 0) return changed('another trip was made in the cluster');
       const ours = local.full.find((trip) => trip.tripId === tripId);
-      if ((ours && joinedCount(ours) > judged.joined) || record.stops > known.stops) {
-        return changed(`another stop joined trip ${tripId} meanwhile`);
+      const hasJoined = ours !== undefined && joinedCount(ours) > judged.joined;
+      if (hasJoined || this.#surprises > surprises || this.#isSurprise(merge)) {
+        return changed('another stop was made in the cluster, or joined a trip here');
       }
       const trips = record.trips.filter((trip) => trip.tripId !== tripId);
       if (trips.length === record.trips.length) return changed(`the cluster does not hold trip ${tripId}`);
       const resets = record.resets + 1;
       const ended = new Map(record.ended).set(tripId, resets);
       const after = this.#format(
-        { resets, trips, ended, lastReset: last, stops: record.stops },
+        { resets, trips, ended, lastReset: last, lastStop: record.lastStop },
         local.full,
         data,
         data?.['corrupt'] ?? null,

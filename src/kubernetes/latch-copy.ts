@@ -21,8 +21,11 @@ export interface LatchRecord {
   /** Trips that are over, and after which reset: a copy of one of these is old wherever it turns up. */
   readonly ended: ReadonlyMap<string, number>;
   readonly lastReset: LastReset | null;
-  /** How often a process told that a stop had joined a trip: a reset that was judged before the last did not know it. */
-  readonly stops: number;
+  /**
+   * Another one each time a process tells that a stop joined a trip: a reset that knew another one did not know that
+   * stop. No count: a replica of an older version drops what it does not know, and a count would begin anew.
+   */
+  readonly lastStop: string | null;
 }
 
 /** What was read. */
@@ -75,7 +78,7 @@ function copiesOf(trips: readonly CopiedTrip[]): readonly CopiedTrip[] {
 
 /** The ConfigMap's data. `aside` is the text of a corrupt record that this one replaces, or replaced once. */
 export function formatLatch(record: LatchRecord, progress: LatchProgress | null, aside: string | null): MapData {
-  const { resets, trips, lastReset, stops } = record;
+  const { resets, trips, lastReset, lastStop } = record;
   const [first] = [...trips].sort((a, b) => a.sinceWallMs - b.sinceWallMs);
   const ended = [...record.ended].slice(-MOST_ENDED);
   const data: Record<string, string> = {
@@ -84,7 +87,7 @@ export function formatLatch(record: LatchRecord, progress: LatchProgress | null,
     trips: JSON.stringify(copiesOf(trips)),
     ended: JSON.stringify(Object.fromEntries(ended)),
   };
-  if (stops > 0) data['stops'] = String(stops);
+  if (lastStop !== null) data['lastStop'] = lastStop;
   if (lastReset) {
     data['lastReset'] = JSON.stringify({ ...lastReset, at: new Date(lastReset.wallMs).toISOString() });
   }
@@ -114,10 +117,9 @@ export function asideOf(data: MapData): string {
 /** What the data says. Anything that contradicts itself is corrupt, and corrupt means tripped. */
 export function parseLatch(data: MapData): LatchCopy {
   const corrupt = (detail: string): LatchCopy => ({ kind: 'corrupt', detail: detail.slice(0, 300) });
-  const { latched, epoch, stops = '0' } = data;
+  const { latched, epoch, lastStop = null } = data;
   if (latched !== 'true' && latched !== 'false') return corrupt(`latched is ${shown(latched)}, must be true or false`);
   if (epoch === undefined || !/^\d{1,15}$/.test(epoch)) return corrupt(`epoch is ${shown(epoch)}, must be a number`);
-  if (!/^\d{1,15}$/.test(stops)) return corrupt(`stops is ${shown(stops)}, must be a number`);
   const trips = readTrips(data['trips']);
   if (typeof trips === 'string') return corrupt(trips);
   const ended = readEnded(data['ended']);
@@ -126,7 +128,7 @@ export function parseLatch(data: MapData): LatchCopy {
   if (!isLatched && trips.length > 0) return corrupt(`latched is false, and ${trips.length} trips are not over`);
   const resets = isLatched ? Math.max(0, Number(epoch) - 1) : Number(epoch);
   const lastReset = readLastReset(data['lastReset']);
-  const record: LatchRecord = { resets, trips, ended, lastReset, stops: Number(stops) };
+  const record: LatchRecord = { resets, trips, ended, lastReset, lastStop };
   if (!isLatched) return { kind: 'clear', record };
   // Written with kubectl by somebody who wants everything stopped.
   const byHand = trips.length === 0 ? (data['reason'] ?? 'no reason is given') : null;

@@ -39,7 +39,7 @@ export interface MergeOptions {
 
 /** `copy` is `null` where the cluster has none. */
 export function mergeLatch(local: LocalLatch, copy: Readable | null, options: MergeOptions): Merge {
-  const theirs = copy ?? { resets: 0, trips: [], ended: new Map<string, number>(), lastReset: null, stops: 0 };
+  const theirs = copy ?? { resets: 0, trips: [], ended: new Map<string, number>(), lastReset: null, lastStop: null };
   const resets = Math.max(local.resets, theirs.resets);
   const ended = new Map([...theirs.ended].filter(([tripId]) => !options.kept.has(tripId)));
   const isBehind = local.resets < theirs.resets;
@@ -65,7 +65,7 @@ export function mergeLatch(local: LocalLatch, copy: Readable | null, options: Me
     swallowed: binding.filter((trip) => !standing.includes(trip)).map(({ tripId }) => tripId),
     yielded: ours.filter((trip) => !standing.includes(trip)),
     reset: isBehind ? { epoch: theirs.resets, tripIds: dropped, last: theirs.lastReset } : null,
-    record: { resets, trips, ended, lastReset: theirs.lastReset, stops: theirs.stops },
+    record: { resets, trips, ended, lastReset: theirs.lastReset, lastStop: theirs.lastStop },
   };
 }
 

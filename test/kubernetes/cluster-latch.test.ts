@@ -14,7 +14,7 @@ import { createPriorValues, RESTORE_MAP } from '../../src/kubernetes/prior-value
 import type { PriorValue } from '../../src/kubernetes/stop-latch.ts';
 import { lacksControlPlane, startControlPlane } from '../support/control-plane.ts';
 import { ManualClock } from '../support/manual-clock.ts';
-import { failureOf, objectStore } from '../support/object-store-api.ts';
+import { failureOf, type ObjectStore, objectStore } from '../support/object-store-api.ts';
 
 t.setTimeout(240_000);
 
@@ -49,6 +49,8 @@ interface ReplicaOptions {
   readonly trips?: readonly Trip[];
   readonly simulated?: boolean;
 }
+
+const lastStopIn = (store: ObjectStore): string | undefined => store.objects.get(PATH)?.data?.['lastStop'];
 
 /** A process as far as the latch sees it: it does what the news tells it to, as the domain does. */
 function replica(options: ReplicaOptions) {
@@ -124,7 +126,7 @@ function ruleThatIs(kind: 'absent' | 'armed' | 'disarmed', calls: string[] = [])
 }
 
 t.test('parseLatch() reads back what formatLatch() wrote, and the keys are for people', async (t) => {
-  const record = { resets: 3, trips: [tripOf('a')], ended: new Map([['old', 3]]), lastReset: null, stops: 0 };
+  const record = { resets: 3, trips: [tripOf('a')], ended: new Map([['old', 3]]), lastReset: null, lastStop: null };
   const progress = { state: 'unverified', stoppedOwners: 2, unconfirmedPods: ['gpu/load-1'] } as const;
   const data = formatLatch(record, progress, null);
   t.match(data, {
@@ -153,7 +155,7 @@ t.test('formatLatch() stays below the 1 MiB of a ConfigMap with a trip of each o
     reason: 'x'.repeat(5_000),
     loadedW,
   }));
-  const data = formatLatch({ resets: 0, trips, ended: new Map(), lastReset: null, stops: 0 }, null, null);
+  const data = formatLatch({ resets: 0, trips, ended: new Map(), lastReset: null, lastStop: null }, null, null);
   const bytes = Object.values(data).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
   t.ok(bytes < 1024 * 1024, `${bytes} bytes`);
   const copy = parseLatch(data);
@@ -162,7 +164,7 @@ t.test('formatLatch() stays below the 1 MiB of a ConfigMap with a trip of each o
 
 t.test('parseLatch() takes everything that contradicts itself for corrupt', async (t) => {
   const good = formatLatch(
-    { resets: 1, trips: [tripOf('a')], ended: new Map(), lastReset: null, stops: 0 },
+    { resets: 1, trips: [tripOf('a')], ended: new Map(), lastReset: null, lastStop: null },
     null,
     null,
   );
@@ -177,7 +179,6 @@ t.test('parseLatch() takes everything that contradicts itself for corrupt', asyn
     'a trip of no node': { trips: JSON.stringify([{ ...tripOf('a'), scope: { kind: 'nodes', nodes: [] } }]) },
     'clear with a trip': { latched: 'false' },
     'ended no object': { ended: '[]' },
-    'stops no number': { stops: 'some' },
   };
   for (const [name, change] of Object.entries(cases)) {
     const data = Object.fromEntries(Object.entries({ ...good, ...change }).filter(([, text]) => text !== undefined));
@@ -406,9 +407,10 @@ t.test('ClusterLatch.sync() tells what had joined a trip before the cluster was 
     pressed(one, 'a');
     await one.latch.sync();
     t.same(heard(one), [{ a: 1 }]);
-    t.match(store.objects.get(PATH)?.data, { stops: '1' });
+    const first = lastStopIn(store);
+    t.type(first, 'string');
     await one.latch.sync();
-    t.match(store.objects.get(PATH)?.data, { stops: '2' }, 'for as long as it is not taken for heard');
+    t.not(lastStopIn(store), first, 'for as long as it is not taken for heard');
   });
 
   t.test('but not what joined while it was asked', async (t) => {
@@ -546,7 +548,7 @@ t.test('ClusterLatch.reset()', async (t) => {
       if (verb === 'get') one.trips.set('a', { ...tripOf('a'), joined: withJoined(undefined, stop) });
       return undefined;
     };
-    t.match(await one.reset('a'), { kind: 'changed', detail: /another stop joined trip a/ });
+    t.match(await one.reset('a'), { kind: 'changed', detail: /another stop/ });
     t.match(store.objects.get(PATH)?.data, { latched: 'true' });
     t.equal((await one.reset('a')).kind, 'done', 'judged with it, it is written');
   });
@@ -558,11 +560,45 @@ t.test('ClusterLatch.reset()', async (t) => {
     const stop = { scope: EVERYTHING, cause: 'manual', reason: 'smoke', by: 'ada', begunWallMs: null } as const;
     two.trips.set('a', { ...tripOf('a'), joined: withJoined(undefined, stop) });
     await two.latch.sync();
-    t.match(await one.reset('a'), { kind: 'changed', detail: /another stop joined trip a/ });
-    t.match(store.objects.get(PATH)?.data, { latched: 'true', stops: '1' });
+    t.match(await one.reset('a'), { kind: 'changed', detail: /another stop/ });
+    t.match(store.objects.get(PATH)?.data, { latched: 'true' });
+    const told = lastStopIn(store);
     await one.latch.sync();
     t.equal((await one.reset('a')).kind, 'done', 'known by then, it is judged with it');
-    t.match(store.objects.get(PATH)?.data, { latched: 'false', stops: '1' });
+    t.match(store.objects.get(PATH)?.data, { latched: 'false', lastStop: told });
+  });
+
+  t.test('is refused where a replica of an older version wrote, which drops what was told', async (t) => {
+    const { store, clock, one } = await tripped();
+    const two = replica({ api: store.api, clock });
+    await two.latch.sync();
+    const stop = { scope: EVERYTHING, cause: 'manual', reason: 'smoke', by: 'ada', begunWallMs: null } as const;
+    const press = () => two.trips.set('a', { ...tripOf('a'), joined: withJoined(undefined, stop) });
+    press();
+    await two.latch.sync();
+    await one.latch.sync();
+    const { lastStop, ...dropped } = store.objects.get(PATH)?.data ?? {};
+    t.type(lastStop, 'string');
+    store.put(PATH, { data: dropped });
+    press();
+    await two.latch.sync();
+    t.match(await one.reset('a'), { kind: 'changed', detail: /another stop/ }, 'told anew, it is another one');
+    await one.latch.sync();
+    store.put(PATH, { data: dropped });
+    t.match(await one.reset('a'), { kind: 'changed', detail: /another stop/ }, 'whatever was told is lost');
+    await one.latch.sync();
+    t.equal((await one.reset('a')).kind, 'done');
+  });
+
+  t.test('is written where the stop that this process told of was known when it was judged', async (t) => {
+    const { store, one } = await tripped();
+    const stop = { scope: EVERYTHING, cause: 'manual', reason: 'smoke', by: 'ada', begunWallMs: null } as const;
+    one.trips.set('a', { ...tripOf('a'), joined: withJoined(undefined, stop) });
+    const looked = one.latch.sync();
+    const outcome = one.reset('a');
+    await looked;
+    t.type(lastStopIn(store), 'string');
+    t.equal((await outcome).kind, 'done');
   });
 
   t.test('is refused where another process’ stop went into the trip by a write whose answer was lost', async (t) => {
@@ -580,7 +616,7 @@ t.test('ClusterLatch.reset()', async (t) => {
     };
     const looked = two.latch.sync();
     await clock.advance(0);
-    t.match(store.objects.get(PATH)?.data, { ended: '{"b":0}', stops: '1' });
+    t.match(store.objects.get(PATH)?.data, { ended: '{"b":0}', lastStop: /./ });
     t.match(await one.reset('a'), { kind: 'changed', detail: /another stop/ });
     await clock.advance(5_000);
     await looked;
@@ -595,11 +631,11 @@ t.test('ClusterLatch.reset()', async (t) => {
     const two = replica({ api: store.api, clock, trips: [tripOf('b', EVERYTHING, 2_000)] });
     await two.latch.sync();
     one.trips.set('a', tripOf('a', EVERYTHING, 1_000));
-    t.match(await one.reset('a'), { kind: 'changed', detail: /another trip/ }, 'found by the reset itself');
+    t.match(await one.reset('a'), { kind: 'changed', detail: /another stop/ }, 'found by the reset itself');
     const looked = one.latch.sync();
     const outcome = one.reset('a');
     await looked;
-    t.match(await outcome, { kind: 'changed', detail: /another trip/ }, 'found by a look that it had to wait for');
+    t.match(await outcome, { kind: 'changed', detail: /another stop/ }, 'found by a look that it had to wait for');
     t.match(store.objects.get(PATH)?.data, { latched: 'true', ended: '{"b":0}' });
     t.equal((await one.reset('a')).kind, 'done', 'judged after that look, it is written');
   });
