@@ -43,8 +43,8 @@ export function mergeLatch(local: LocalLatch, copy: Readable | null, options: Me
   const resets = Math.max(local.resets, theirs.resets);
   const ended = new Map([...theirs.ended].filter(([tripId]) => !options.kept.has(tripId)));
   const isBehind = local.resets < theirs.resets;
-  const dropped = isBehind ? outlived(local, theirs, options).map(({ tripId }) => tripId) : [];
-  const ours = local.trips.filter(({ tripId }) => !dropped.includes(tripId));
+  const dropped = isBehind ? outlived(local, theirs, options) : [];
+  const ours = local.trips.filter((trip) => !dropped.includes(trip));
   const ids = new Set(local.trips.map(({ tripId }) => tripId));
   // A copy from before our last reset holds nothing that is still true. Epoch 0 is before no reset.
   const isOld = theirs.resets < local.resets;
@@ -53,6 +53,9 @@ export function mergeLatch(local: LocalLatch, copy: Readable | null, options: Me
   const aside = isOld ? [] : foreign.filter((trip) => !binding.includes(trip));
   const all = [...ours, ...binding];
   const standing = all.filter((trip) => !all.some((other) => isBeaten(trip, other)));
+  const adopt = standing.filter((trip) => binding.includes(trip));
+  // What may have gone into a trip that stands was reset by nobody: that one takes over what is still to be stopped.
+  const reset = dropped.filter((trip) => !adopt.some((other) => isBeaten(trip, other)));
   for (const { tripId } of [...foreign, ...ours]) {
     const isOver = !standing.some((trip) => trip.tripId === tripId) && !aside.some((trip) => trip.tripId === tripId);
     if (isOver) ended.set(tripId, resets);
@@ -61,10 +64,12 @@ export function mergeLatch(local: LocalLatch, copy: Readable | null, options: Me
   const written = (trip: CopiedTrip): CopiedTrip => theirs.trips.find(({ tripId }) => tripId === trip.tripId) ?? trip;
   const trips = [...standing, ...aside].map(written).sort(byAge);
   return {
-    adopt: standing.filter((trip) => binding.includes(trip)),
+    adopt,
     swallowed: binding.filter((trip) => !standing.includes(trip)).map(({ tripId }) => tripId),
     yielded: ours.filter((trip) => !standing.includes(trip)),
-    reset: isBehind ? { epoch: theirs.resets, tripIds: dropped, last: theirs.lastReset } : null,
+    reset: isBehind
+      ? { epoch: theirs.resets, tripIds: reset.map(({ tripId }) => tripId), last: theirs.lastReset }
+      : null,
     record: { resets, trips, ended, lastReset: theirs.lastReset, lastStop: theirs.lastStop },
   };
 }

@@ -365,6 +365,36 @@ t.test('ClusterLatch', async (t) => {
     t.match(store.objects.get(PATH)?.data, { latched: 'true', epoch: '2', node: 'n2' });
   });
 
+  t.test('a trip that went into another one unheard is not reset by a reset beside it', async (t) => {
+    const store = objectStore();
+    const clock = new ManualClock();
+    const aside = tripOf('c', onNode('n2'));
+    const one = replica({ api: store.api, clock, trips: [aside, tripOf('a', onNode('n1'), 1_000)] });
+    const two = replica({ api: store.api, clock, trips: [aside, tripOf('b', onNode('n1'), 2_000)] });
+    await two.latch.sync();
+    await one.latch.sync();
+    t.same(two.news, []);
+    t.equal((await one.reset('c')).kind, 'done');
+    await two.latch.sync();
+    t.match(two.news, [
+      { kind: 'reset-elsewhere', epoch: 1, tripIds: ['c'] },
+      { kind: 'tripped-elsewhere', trips: [{ tripId: 'a' }] },
+    ]);
+    t.equal((await one.reset('a')).kind, 'done');
+    one.trips.set('d', tripOf('d', onNode('n1'), 3_000));
+    two.trips.delete('b');
+    await one.latch.sync();
+    await two.latch.sync();
+    t.match(
+      two.news.slice(2),
+      [
+        { kind: 'reset-elsewhere', epoch: 2, tripIds: ['a'] },
+        { kind: 'tripped-elsewhere', trips: [{ tripId: 'd' }] },
+      ],
+      'a later trip of the same scope is another one',
+    );
+  });
+
   t.test('binds on a real cluster no trip of a simulation, and leaves it where it is', async (t) => {
     const store = objectStore();
     const simulated = { ...tripOf('s'), simulated: true };

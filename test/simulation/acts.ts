@@ -93,10 +93,12 @@ export function perform(act: Act, stage: Stage): void {
       exporter?.madden({ quantity: act.quantity, card: card.index, value });
       return;
     }
-    case 'server':
-      cluster?.fail(act.fault);
-      over(() => cluster?.fail(null));
+    case 'server': {
+      const whose = act.replica === undefined ? null : at(stage.replicas, act.replica).name;
+      cluster?.fail(act.fault, whose);
+      over(() => cluster?.fail(null, whose));
       return;
+    }
     case 'node-hangs': {
       const { name } = at(stage.machines, act.node);
       cluster?.standIn.hung.add(name);

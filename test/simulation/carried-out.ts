@@ -62,7 +62,7 @@ export class CarriedOut {
       if (mayBeUnknown && !knows(life, groupLeaseId)) continue;
       found.push(`${name}'s process group runs (${groupLeaseId})`);
     }
-    if (!cluster || cluster.fault !== null) return found;
+    if (!cluster || cluster.wellSinceMs(life.replica.name) === Number.POSITIVE_INFINITY) return found;
     for (const object of cluster.standIn.all) {
       const node = object.spec?.nodeName ?? object.spec?.template?.spec?.nodeName;
       const labels = object.kind === 'Pod' ? object.metadata.labels : object.spec?.template?.metadata?.labels;

@@ -4,6 +4,7 @@
 import type { Clock } from '../../src/clock.ts';
 import { DENY_RULE, DISARM_LABEL } from '../../src/kubernetes/admission.ts';
 import type { KubeAnswer, KubeApi, KubeFailure, KubeObject, KubeResource } from '../../src/kubernetes/kube-api.ts';
+import { LATCH_MAP } from '../../src/kubernetes/latch-news.ts';
 import { failureOf, type ObjectStore, objectStore } from '../support/object-store-api.ts';
 import { BUILT_IN_KINDS, customKind, failed, StandInCluster } from '../support/stand-in-cluster.ts';
 import type { Chance } from './chance.ts';
@@ -12,7 +13,7 @@ import type { Chronicle } from './chronicle.ts';
 export const OWN_NAMESPACE = 'vsf-safety';
 const BINDING = '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings';
 
-/** How the server is unwell, for everybody. */
+/** How the server is unwell, for everybody or for one process. */
 export type ServerFault = 'away' | 'silent' | 'throttles' | 'errs' | 'conflicts' | 'slow' | 'forgets-answers';
 
 const KINDS: readonly KubeResource[] = [
@@ -35,13 +36,23 @@ export interface Touched {
   readonly by: number;
 }
 
+/** A process that asks. */
+interface Visitor {
+  readonly clock: Clock;
+  readonly replica: string;
+  /** The number of its life. */
+  readonly by: number;
+  readonly isDead: () => boolean;
+}
+
 export class WorldCluster {
   readonly standIn: StandInCluster;
   readonly store: ObjectStore;
   /** Called with each change of somebody else's object, before it is done. */
   onTouch: (touched: Touched) => void = () => undefined;
-  fault: ServerFault | null = null;
-  #wellSinceMs = 0;
+  /** By whose way to the server it is, a replica's name; `null`: everybody's. */
+  readonly #faults = new Map<string | null, ServerFault>();
+  readonly #wellSinceMs = new Map<string | null, number>();
   readonly #chance: Chance;
   readonly #chronicle: Chronicle;
   readonly #nowMs: () => number;
@@ -79,18 +90,33 @@ export class WorldCluster {
     return labels !== undefined && labels[DISARM_LABEL] === undefined;
   }
 
-  /** Since when the server has answered everything in time; `Infinity` while it does not. */
-  get wellSinceMs(): number {
-    return this.fault === null ? this.#wellSinceMs : Number.POSITIVE_INFINITY;
+  /** The record of the latch names the trip among those that are over. */
+  isOver(tripId: string): boolean {
+    const data = this.store.objects.get(`/api/v1/namespaces/${OWN_NAMESPACE}/configmaps/${LATCH_MAP}`)?.data;
+    return data !== undefined && tripId in JSON.parse(data['ended'] ?? '{}');
   }
 
-  fail(fault: ServerFault | null): void {
-    if (this.fault !== null && fault === null) this.#wellSinceMs = this.#nowMs();
-    this.fault = fault;
+  /** Since when the server has answered this replica everything in time; `Infinity` while it does not. */
+  wellSinceMs(replica: string): number {
+    if (this.#faultOf(replica) !== null) return Number.POSITIVE_INFINITY;
+    return Math.max(this.#wellSinceMs.get(replica) ?? 0, this.#wellSinceMs.get(null) ?? 0);
+  }
+
+  /** `whose` is a replica's name; `null`: everybody's way to the server. */
+  fail(fault: ServerFault | null, whose: string | null): void {
+    if (fault !== null) {
+      this.#faults.set(whose, fault);
+      return;
+    }
+    if (this.#faults.delete(whose)) this.#wellSinceMs.set(whose, this.#nowMs());
+  }
+
+  #faultOf(replica: string): ServerFault | null {
+    return this.#faults.get(null) ?? this.#faults.get(replica) ?? null;
   }
 
   /** What a process talks to. `isDead` shuts its door: nothing goes out any more, and nothing comes back. */
-  doorOf(parts: { readonly clock: Clock; readonly by: number; readonly isDead: () => boolean }): KubeApi {
+  doorOf(parts: Visitor): KubeApi {
     const ask = <T>(
       verb: 'list' | 'get' | 'create' | 'patch' | 'replace' | 'remove',
       path: string,
@@ -142,7 +168,7 @@ export class WorldCluster {
   }
 
   async #ask<T>(
-    { clock, isDead }: { readonly clock: Clock; readonly isDead: () => boolean },
+    { clock, replica, isDead }: Visitor,
     verb: string,
     path: string,
     timeoutMs: number,
@@ -151,7 +177,7 @@ export class WorldCluster {
     const never = new Promise<never>(() => undefined);
     if (isDead()) return never;
     const chance = this.#chance;
-    const { fault } = this;
+    const fault = this.#faultOf(replica);
     const timeout = (): KubeFailure => ({ ...failureOf('timeout', `Cannot ${verb} ${path}: no answer`), status: null });
     if (fault === 'silent' || (fault === 'slow' && chance.is(0.3))) {
       await clock.sleep(timeoutMs);

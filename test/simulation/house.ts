@@ -18,6 +18,8 @@ const COOLING_MS = 60_000;
 const LATEST_INTERVALS = 1.5;
 const LATEST_SLACK_MS = 500;
 
+const NOTHING: TripScope = { kind: 'nodes', nodes: [] };
+
 interface Seen {
   trips: SafetyState['trips'];
   epoch: number;
@@ -45,6 +47,9 @@ export class House {
   readonly #reset = new Set<string>();
   /** When a reset of a trip was judged last, and nothing stood against it. */
   readonly #resetAskedAtMs = new Map<string, number>();
+  /** Of all trips that ever were. */
+  readonly #scopes = new Map<string, TripScope>();
+  readonly #isOverInCluster: (tripId: string) => boolean;
   readonly #lives: () => readonly Life[];
   readonly #latestMs: number;
   touches = 0;
@@ -54,10 +59,13 @@ export class House {
     readonly chronicle: Chronicle;
     readonly lives: () => readonly Life[];
     readonly intervalMs: number;
+    /** Whether the cluster's record of the latch tells that the trip is over. */
+    readonly isOverInCluster: (tripId: string) => boolean;
   }) {
     this.#timeline = parts.timeline;
     this.#chronicle = parts.chronicle;
     this.#lives = parts.lives;
+    this.#isOverInCluster = parts.isOverInCluster;
     this.#latestMs = parts.intervalMs * LATEST_INTERVALS + LATEST_SLACK_MS;
   }
 
@@ -75,6 +83,14 @@ export class House {
   takeBackReset(tripId: string): void {
     this.#reset.delete(tripId);
     this.#resetAskedAtMs.delete(tripId);
+  }
+
+  /** A reset of the trip was judged, or of one as wide, into which the cluster's record says that it went. */
+  #isResetAsked(tripId: string): boolean {
+    if (this.#resetAskedAtMs.has(tripId)) return true;
+    const scope = this.#scopes.get(tripId);
+    if (!scope || !this.#isOverInCluster(tripId)) return false;
+    return [...this.#resetAskedAtMs.keys()].some((other) => isWithin(scope, this.#scopes.get(other) ?? NOTHING));
   }
 
   /** A life runs: what it found must hold what was kept (I6). */
@@ -95,10 +111,8 @@ export class House {
     for (const [tripId, { scope }] of durable.trips) {
       // What it went into at the very end an operator may have reset meanwhile.
       const wasOver =
-        last !== null &&
-        !last.trips.has(tripId) &&
-        covering(last, scope).every((other) => this.#resetAskedAtMs.has(other));
-      if (wasOver || state.trips.has(tripId) || this.#resetAskedAtMs.has(tripId) || isCovered(state, scope)) continue;
+        last !== null && !last.trips.has(tripId) && covering(last, scope).every((other) => this.#isResetAsked(other));
+      if (wasOver || state.trips.has(tripId) || this.#isResetAsked(tripId) || isCovered(state, scope)) continue;
       this.#chronicle.violate('I6', `${life.replica.name} forgot trip ${tripId} by a restart`);
     }
     for (const node of coolingIn(durable)) {
@@ -239,12 +253,13 @@ export class House {
   #compareTrips(life: Life, seen: Seen, state: SafetyState): void {
     for (const [tripId, { scope }] of seen.trips) {
       if (state.trips.has(tripId)) continue;
-      if (!isCovered(state, scope) && !this.#resetAskedAtMs.has(tripId)) {
+      if (!isCovered(state, scope) && !this.#isResetAsked(tripId)) {
         this.#chronicle.violate('I1', `${life.replica.name}'s trip ${tripId} ended, and nobody reset it`);
       }
     }
     for (const [tripId, trip] of state.trips) {
       if (seen.trips.has(tripId)) continue;
+      this.#scopes.set(tripId, trip.scope);
       if (this.#reset.has(tripId) && state.lastTrip?.trip.tripId === tripId) {
         this.#chronicle.violate('I11', `trip ${tripId}, which was reset, is on again at ${life.replica.name}`);
       }

@@ -216,6 +216,26 @@ export const KEPT_STORIES = {
     }),
     replicas: 2,
   },
+  /** The later one went into the earlier one, which the cluster hears of last; the reset is of another node's trip. */
+  'stops of one node at two replicas that do not hear of each other, and a reset beside them': {
+    ...quiet({
+      kind: 'cluster',
+      exporters: BOTH,
+      load: 'deployment',
+      acts: [
+        { ...pressed, node: 1 },
+        { atMs: pressed.atMs + 2_000, forMs: 14_000, kind: 'server', fault: 'away', replica: 1 },
+        { ...pressed, atMs: pressed.atMs + 5_000, replica: 1, node: 0 },
+        { ...pressed, atMs: pressed.atMs + 9_000, node: 0 },
+        { atMs: pressed.atMs + 13_000, forMs: 60_000, kind: 'server', fault: 'silent', replica: 0 },
+        { atMs: pressed.atMs + 36_000, forMs: 60_000, kind: 'exporter', node: 0, exporter: 0, fault: 'refuse' },
+        { atMs: pressed.atMs + 40_000, forMs: 1, kind: 'operator-resets', replica: 1 },
+      ],
+      minutes: 9,
+      nodes: 2,
+    }),
+    replicas: 2,
+  },
   /** Nothing but the urgent record of the trip itself can have reached the disk. */
   'a stop, and a kill of the service before it is verified': quiet({
     kind: 'workstation',

@@ -78,7 +78,7 @@ export interface PromiseParts {
   readonly intervalMs: number;
   readonly fastIntervalMs: number;
   readonly slackMs: number;
-  readonly serverWellSinceMs: () => number;
+  readonly serverWellSinceMs: (life: Life) => number;
   readonly isForgotten: (life: Life, machine: Machine) => boolean;
 }
 
@@ -255,10 +255,10 @@ export class Promises {
     const sinces = own.map(({ heldBy, leaseId, hasLapsed, plan, runsSinceMs }) => {
       if (runsSinceMs === null) return Number.POSITIVE_INFINITY;
       const isHeld = leaseId !== null && heldBy.has(life.number) && !hasLapsed;
-      if (isHeld && plan.kind !== 'client') return Math.max(runsSinceMs, serverWellSinceMs()) + this.#knownLiveMs;
+      if (isHeld && plan.kind !== 'client') return Math.max(runsSinceMs, serverWellSinceMs(life)) + this.#knownLiveMs;
       if (isHeld) return runsSinceMs;
       if (plan.kind === 'client' || plan.kind === 'group') return Number.POSITIVE_INFINITY;
-      return Math.max(runsSinceMs, serverWellSinceMs(), life.runningSinceMs) + this.#knownLiveMs;
+      return Math.max(runsSinceMs, serverWellSinceMs(life), life.runningSinceMs) + this.#knownLiveMs;
     });
     return Math.min(Number.POSITIVE_INFINITY, ...sinces);
   }

@@ -215,7 +215,7 @@ export class Replica {
       },
       kubeClient: ({ clock }) => {
         if (!cluster) throw new Error('This world has no cluster');
-        return cluster.doorOf({ clock, by: life.number, isDead });
+        return cluster.doorOf({ clock, replica: this.name, by: life.number, isDead });
       },
       processTable: () => processes.table,
       kill: (pid, signal) => {

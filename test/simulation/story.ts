@@ -22,7 +22,8 @@ export type Act = { readonly atMs: number; readonly forMs: number } & (
       readonly quantity: 'temperature' | 'power';
       readonly by: number;
     }
-  | { readonly kind: 'server'; readonly fault: ServerFault }
+  /** Without `replica` for everybody. */
+  | { readonly kind: 'server'; readonly fault: ServerFault; readonly replica?: number }
   | { readonly kind: 'node-hangs'; readonly node: number }
   | { readonly kind: 'scaled-back'; readonly node: number }
   | { readonly kind: 'disk'; readonly replica: number; readonly fault: 'fails' | 'hangs' }
@@ -280,7 +281,8 @@ function actOf(chance: Chance, kind: Story['kind'], lengthMs: number): Act {
       return { ...when, kind: what, node, card, quantity, by: quantity === 'power' ? 749.67 : chance.between(42, 60) };
     }
     case 'server':
-      return { ...when, kind: what, fault: chance.pick(SERVER_FAULTS) };
+      // Half of them are between the server and one replica.
+      return { ...when, kind: what, fault: chance.pick(SERVER_FAULTS), ...(replica < 50 && { replica }) };
     case 'node-hangs':
     case 'scaled-back':
     case 'holder-dies':

@@ -74,7 +74,8 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
   const lives = (): readonly Life[] => livesOf(replicas);
   const isForgotten = (life: Life, machine: Machine): boolean =>
     rotted.has(life.replica) && !machine.isWarm(timeline.nowMs) && knownCards(life, machine) < machine.cards.length;
-  const house = new House({ timeline, chronicle, lives, intervalMs: story.intervalMs });
+  const isOverInCluster = (tripId: string): boolean => cluster?.isOver(tripId) ?? false;
+  const house = new House({ timeline, chronicle, lives, intervalMs: story.intervalMs, isOverInCluster });
   const workloads = story.workloads.map((plan, index) => {
     const machine = machines[plan.node] as Machine;
     const onGranted = (life: Life, { machine: { name } }: Workload): void =>
@@ -90,7 +91,7 @@ async function runStory(story: Story, echo: ((line: string) => void) | null): Pr
     intervalMs: story.intervalMs,
     fastIntervalMs: story.fastIntervalMs,
     slackMs: story.boundSlackMs ?? 0,
-    serverWellSinceMs: () => cluster?.wellSinceMs ?? 0,
+    serverWellSinceMs: ({ replica }) => cluster?.wellSinceMs(replica.name) ?? 0,
     isForgotten,
   });
   const carriedOut = new CarriedOut({ timeline, chronicle, cluster, workloads, lives, rotted });
