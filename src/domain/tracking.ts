@@ -19,6 +19,8 @@ const FROZEN_PAIR_FROM_W = 50;
 const FROZEN_UNDER_LOAD_MS = 120_000;
 const FROZEN_UNDER_LOAD_RISE_W = 100;
 const MINUTE_MS = 60_000;
+/** What was not seen for longer, three looks at the longest interval, may have moved meanwhile and come back. */
+const LONGEST_UNSEEN_MS = 90_000;
 /** Power within 10 % counts as "did not fall": sensors are good to ±5 W, and a real stop at once halves it. */
 const POWER_FALL_RATIO = 0.9;
 
@@ -259,8 +261,9 @@ function watchReading(
     }
   }
   const isUnchanged = value === old.value;
-  const powers = withPower(isUnchanged ? old.powers : EMPTY_TRACK.powers, atMs, powerW);
-  const unchangedSinceMs = isUnchanged ? old.unchangedSinceMs : atMs;
+  const hasStoodStill = isUnchanged && atMs - old.atMs <= LONGEST_UNSEEN_MS;
+  const powers = withPower(hasStoodStill ? old.powers : EMPTY_TRACK.powers, atMs, powerW);
+  const unchangedSinceMs = hasStoodStill ? old.unchangedSinceMs : atMs;
   return {
     raw,
     state: VALID,
@@ -296,7 +299,7 @@ function isStuckUnderLoad(isTemperature: boolean, sinceMs: number, atMs: number,
   if (!isTemperature || atMs - sinceMs < FROZEN_UNDER_LOAD_MS || isSteady(powers)) return false;
   const startMs = atMs - FROZEN_UNDER_LOAD_MS;
   const inFirst = (sample: Track['powers'][number]): boolean => sample.atMs < startMs + MINUTE_MS;
-  const first = meanOf(powers.filter(inFirst).map(({ powerW }) => powerW));
+  const first = meanOf(withoutLowest(powers.filter(inFirst).map(({ powerW }) => powerW)));
   const second = meanOf(withoutHighest(powers.filter((sample) => !inFirst(sample)).map(({ powerW }) => powerW)));
   return first !== null && second !== null && second - first >= FROZEN_UNDER_LOAD_RISE_W;
 }
@@ -316,6 +319,12 @@ function isSteady(powers: Track['powers']): boolean {
 function withoutHighest(powersW: readonly number[]): readonly number[] {
   const highest = powersW.indexOf(Math.max(...powersW));
   return powersW.filter((_, index) => index !== highest);
+}
+
+/** A load that rests for a moment of the first minute is no rise either; but the only sample is what is known of it. */
+function withoutLowest(powersW: readonly number[]): readonly number[] {
+  const lowest = powersW.indexOf(Math.min(...powersW));
+  return powersW.length > 1 ? powersW.filter((_, index) => index !== lowest) : powersW;
 }
 
 const frozen = (track: Track, detail: string): Track => ({

@@ -443,6 +443,41 @@ t.test(
   },
 );
 
+t.test('watchSource() calls no settled temperature stuck for a load that rests for a moment', async (t) => {
+  const settled = (everyS: number, restsAtS: readonly number[], powerW: number) => {
+    const source = new Watched();
+    for (let atS = 0; atS <= 600; atS += everyS) {
+      const isResting = restsAtS.includes(atS);
+      source.look(atS, { readings: [gpuTemperature(59), gpuPower(isResting ? 30 : powerW + (atS % 7) / 10)] });
+      t.equal(source.cause(), 'valid', `every ${everyS} s, ${powerW} W, ${atS} s`);
+    }
+  };
+  settled(10, [240], 700);
+  settled(30, [240], 400);
+  settled(30, [240, 480], 400);
+});
+
+t.test('watchSource() does not know what stood still while nobody looked', async (t) => {
+  // The service stood still from 300 s to 426 s, and met a load that rested for a moment when it woke.
+  const source = new Watched();
+  const look = (atS: number, powerW: number): Watched =>
+    source.look(atS, { readings: [gpuTemperature(56), gpuPower(powerW)] });
+  for (let atS = 0; atS <= 300; atS += 30) look(atS, 147.7 + (atS % 7) / 10);
+  look(426, 147.7);
+  look(427, 33.4);
+  for (const atS of [457, 458, 487, 488, 517, 518]) {
+    look(atS, 147.7 + (atS % 7) / 10);
+    t.equal(source.cause(), 'valid', `${atS} s`);
+  }
+  const stuck = new Watched();
+  const lookAtStuck = (atS: number): Watched =>
+    stuck.look(atS, { readings: [gpuTemperature(28), gpuPower((atS < 600 ? 30 : 295) + (atS % 7) / 10)] });
+  for (let atS = 0; atS <= 1_200; atS += 60) lookAtStuck(atS);
+  t.equal(stuck.cause(), 'frozen', 'one look a minute is enough');
+  lookAtStuck(1_400);
+  t.equal(stuck.cause(), 'frozen', 'and what was stuck is until it moves');
+});
+
 t.test('watchSource() finds a stuck sensor that had stood still for long before the load came', async (t) => {
   // A sensor stuck at 28 °C: nine idle minutes, then 295 W.
   const source = steady(600, 28, (atS) => (atS < 540 ? 30 : 295));
