@@ -1,9 +1,10 @@
 // The temperature of the CPU from /sys, one reading per chip. Which sensor speaks for the CPU is decided by the driver's
-// name and by nothing else: the first sensor found is often an ACPI zone frozen at 27.8 °C, and a board chip
+// name and by nothing else (cpu-sensor-names.ts): the first sensor found is often an ACPI zone frozen at 27.8 °C, and a board chip
 // (nct6775, it87) shows 109 °C on pins where nothing is connected while the die is at 55. Within a chip the hottest
 // plausible sensor counts: one package sensor, or one Tccd, may be the only hot one. Where no driver of a CPU is there,
 // thermal zones of a CPU's type stand in. Whether a number is believed is parseReading's word, what it means evaluate's.
 import { type HardwareLimits, type MissingCause, parseReading, type RawReading } from '../domain/reading.ts';
+import { isCpuChip, isCpuZone } from './cpu-sensor-names.ts';
 import { type FileFailure, isAbsent, naturalOrder, type Sysfs } from './sysfs.ts';
 
 export interface CpuTemperatures {
@@ -24,15 +25,6 @@ export interface CpuTemperatureOptions {
 
 const HWMON = '/sys/class/hwmon';
 const THERMAL = '/sys/class/thermal';
-
-/**
- * Drivers that measure a CPU: Intel's, AMD's three, VIA's, and what ARM's thermal zones register in hwmon, where `-`
- * becomes `_`: cpu_thermal (Raspberry Pi), cpu_0_0_thermal, soc_thermal (Rockchip), tj_thermal and CPU_therm (Jetson).
- */
-export const CPU_CHIP = /^(coretemp|k10temp|zenpower|k8temp|via_cputemp|(cpu\w*|soc|tj)_thermal|cpu_therm)$/i;
-
-/** Thermal zones of a CPU. Not acpitz (a firmware's value), pch, iwlwifi, INT3400 or a GPU's. */
-export const CPU_ZONE = /^(x86_pkg_temp|(cpu[\w-]*|soc|tj)-thermal|cpu-therm)$/i;
 
 /** A CPU's critical temperature outside this is a placeholder, °C. */
 const CRITICAL_C = { from: 60, to: 130 };
@@ -145,16 +137,16 @@ export class CpuTemperature {
     }
     this.#entries = entries;
     const all = [...entries.values()];
-    const others = all.flatMap(({ name }) => (CPU_CHIP.test(name) ? [] : [name]));
+    const others = all.flatMap(({ name }) => (isCpuChip(name) ? [] : [name]));
     const chips = all
-      .filter(({ name }) => CPU_CHIP.test(name))
+      .filter(({ name }) => isCpuChip(name))
       .sort((a, b) => naturalOrder(a.devicePath, b.devicePath))
       .map((entry) => ({ ...entry, id: this.#idOf(entry) }));
     return { chips, others, readings };
   }
 
   async #entryOf(name: string, directory: string): Promise<Entry> {
-    const target = CPU_CHIP.test(name) ? await this.#sysfs.resolve(directory) : undefined;
+    const target = isCpuChip(name) ? await this.#sysfs.resolve(directory) : undefined;
     // A link leads to …/coretemp.0/hwmon/hwmon2 or to …/thermal_zone0/hwmon2; where there is none, it is its own device.
     const device = target?.ok ? /^(\/sys\/devices\/.+?)(?:\/hwmon)?\/hwmon\d+$/.exec(target.value)?.[1] : undefined;
     return { name, directory, devicePath: device ?? directory };
@@ -326,7 +318,7 @@ async function readZones(
     const type = await sysfs.readText(`${directory}/type`);
     if (!type.ok) {
       if (!isAbsent(type)) readings.push(missing(entry, 'unreadable', type.detail));
-    } else if (CPU_ZONE.test(type.value)) {
+    } else if (isCpuZone(type.value)) {
       const ordinal = ofType.get(type.value) ?? 0;
       ofType.set(type.value, ordinal + 1);
       readings.push(await readZone(sysfs, type.value, `${type.value}-${ordinal}`, `${directory}/temp`));

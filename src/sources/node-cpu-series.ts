@@ -4,7 +4,8 @@
 // a sensor that it cannot read, so a chip or a label without a number is a sensor that failed, and a line that cannot be
 // read may have been any chip's, so with one of these the CPU is never called whole.
 import type { HardwareLimits, MissingCause, RawReading } from '../domain/reading.ts';
-import { CPU_CHIP, CPU_ZONE, dieSensors, hottestOf, isLikelyCritical } from './cpu-temperature.ts';
+import { isCpuChip, isCpuZone } from './cpu-sensor-names.ts';
+import { dieSensors, hottestOf, isLikelyCritical } from './cpu-temperature.ts';
 import {
   clipped,
   type HwmonChip,
@@ -51,7 +52,7 @@ export class NodeCpuTemperature {
   }
 
   read(node: NodeSamples): NodeCpuTemperatures {
-    const chips = node.chips.filter(({ name }) => CPU_CHIP.test(name));
+    const chips = node.chips.filter(({ name }) => isCpuChip(name));
     const notes: string[] = [];
     if (chips.length > MOST_CHIPS) notes.push(`CPU temperature: ${chips.length} chips, only ${MOST_CHIPS} are read`);
     const readings: RawReading[] = [];
@@ -192,7 +193,7 @@ function readZones(node: NodeSamples): RawReading[] {
   const zones = new Map<string, { readonly type: string; readonly zone: string }>();
   for (const { labels } of [...node.of(NODE.zoneTemperature), ...node.rejectedOf(NODE.zoneTemperature)]) {
     const { type = '', zone = '' } = labels ?? {};
-    if (CPU_ZONE.test(type)) zones.set(`${zone} ${type}`, { type, zone });
+    if (isCpuZone(type)) zones.set(`${zone} ${type}`, { type, zone });
   }
   const ofType = new Map<string, number>();
   const readings = [...zones.values()]

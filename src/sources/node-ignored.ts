@@ -1,6 +1,6 @@
 // Why a series of node_exporter is there and is not read: for `explain`, where somebody wonders about a number. Only
 // what could be taken for a reading is named; the hundreds of other series of node_exporter measure nothing of ours.
-import { CPU_CHIP, CPU_ZONE } from './cpu-temperature.ts';
+import { isCpuChip, isCpuZone } from './cpu-sensor-names.ts';
 import { vendorOfDriver } from './gpu-sysfs-chip.ts';
 import { type HwmonChip, type NodeSamples, seriesText } from './node-samples.ts';
 import type { IgnoredSeries, Sample } from './scrape.ts';
@@ -38,9 +38,9 @@ export function ignoredOf(node: NodeSamples): readonly IgnoredSeries[] {
     const why = whyNoTemperature(names.get(sample.labels['chip'] ?? ''));
     if (why !== undefined) ignored.push({ what: text(sample), says: `${sample.value} °C`, why });
   }
-  const hasCpuChip = node.chips.some(({ name }) => CPU_CHIP.test(name));
+  const hasCpuChip = node.chips.some(({ name }) => isCpuChip(name));
   for (const sample of node.of(NODE.zoneTemperature)) {
-    const isOfCpu = CPU_ZONE.test(sample.labels['type'] ?? '');
+    const isOfCpu = isCpuZone(sample.labels['type'] ?? '');
     if (isOfCpu && !hasCpuChip) continue;
     const why = isOfCpu ? "the CPU's own chip is read instead" : "it is no CPU's zone, by its type";
     ignored.push({ what: text(sample), says: `${sample.value} °C`, why });
@@ -58,7 +58,7 @@ export function ignoredOf(node: NodeSamples): readonly IgnoredSeries[] {
 
 function whyNoTemperature(chip: HwmonChip | undefined): string | undefined {
   if (!chip || chip.name === '') return 'nobody tells which driver it is of, and its path tells no CPU';
-  if (CPU_CHIP.test(chip.name) || vendorOfDriver(chip.name)) return undefined;
+  if (isCpuChip(chip.name) || vendorOfDriver(chip.name)) return undefined;
   const why = OTHER_CHIPS.find(([name]) => name.test(chip.name))?.[1];
   return why ?? `${chip.name} is no driver of a CPU or a GPU`;
 }

@@ -4,6 +4,8 @@ import t from 'tap';
 import {
   chip,
   HOT_SECOND_CCD,
+  ROCKCHIP_CHIPS,
+  ROCKCHIP_ZONES,
   THREADRIPPER,
   TWO_INTEL_SOCKETS,
   UNLABELLED_K10TEMP,
@@ -29,6 +31,8 @@ t.test('serve: the CPU is judged by its hottest own sensor, and stopped for: nev
       96.5,
     ],
     ['the second die', HOT_SECOND_CCD, 'k10temp-0', 97.125],
+    ['a cluster of an ARM chip', ROCKCHIP_CHIPS, 'bigcore0_thermal-0', 96],
+    ['a cluster that is a zone only', ROCKCHIP_ZONES, 'bigcore0-thermal-0', 96],
     [
       'Tdie, with Tctl far above and an ACPI zone far below',
       {

@@ -12,6 +12,10 @@ const CPU_MISSING = missing('cpu//temperature');
 const TOTAL_MISSING = missing('system//total-power');
 const MEMORY = { memoryRatio: 0.3 };
 const CORETEMP = 'platform_coretemp_0';
+const zone = (number: number, type: string, c: number): string =>
+  `node_thermal_zone_temp{type="${type}",zone="${number}"} ${c}\n`;
+const zoneChip = (number: number, name: string, c: number): string =>
+  hwmon(`thermal_thermal_zone${number}`, name, { temp1: { temp_celsius: c } });
 
 const VARIANTS: readonly Variant[] = [
   {
@@ -92,6 +96,55 @@ const VARIANTS: readonly Variant[] = [
       findings: [`over-hard-stop cpu/${id}/temperature ABORT`],
     }),
   ),
+  ...[
+    [
+      'bigcore0_thermal-0',
+      zoneChip(0, 'soc_thermal', 45) + zoneChip(1, 'bigcore0_thermal', 96) + zoneChip(2, 'gpu_thermal', 44),
+    ],
+    [
+      'bigcore0-thermal-0',
+      zone(0, 'soc-thermal', 45) + zone(1, 'bigcore0-thermal', 96) + zone(2, 'littlecore-thermal', 50),
+    ],
+    ...[
+      'cpu',
+      'cpu_thermal',
+      'cpu-thermal-zone',
+      'cpu_thermal_zone',
+      'ap-cpu-thermal',
+      'ap-thermal-cpu1',
+      'cpu-1-0-usr',
+      'cpuss-0',
+      'MCPU-therm',
+      'mtktscpu',
+      'soc_thermal',
+      'a73-thermal',
+    ].map((type) => [`${type}-0`, zone(0, 'acpitz', 27.8) + zone(1, type, 96)]),
+  ].map(
+    ([id = '', body = '']): Variant => ({
+      kinds: 'B05',
+      title: `a cluster of an ARM chip is the CPU: ${id}`,
+      bodies: [body],
+      beside: { cpuC: null },
+      action: 'ABORT',
+      findings: [`over-hard-stop cpu/${id}/temperature ABORT`],
+    }),
+  ),
+  {
+    kinds: 'B05, B19',
+    title: 'no zone or chip beside the CPU speaks for it, however hot',
+    bodies: [
+      'gpu-thermal',
+      'cpu_fan',
+      'INT3400 Thermal',
+      'cpu-1-max-step',
+      'pch_skylake',
+      'center-thermal',
+      'soc',
+    ].flatMap((type) => [zone(1, type, 96), zoneChip(1, type, 96)]),
+    beside: { cpuC: null },
+    action: 'WAIT_COOLDOWN',
+    findings: [CPU_MISSING],
+  },
   {
     kinds: 'B04',
     title: 'Tdie before Tctl, whichever comes first',

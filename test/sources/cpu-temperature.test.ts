@@ -7,6 +7,8 @@ import {
   chip,
   HOT_SECOND_CCD,
   RASPBERRY_PI,
+  ROCKCHIP_CHIPS,
+  ROCKCHIP_ZONES,
   THREADRIPPER,
   TWO_INTEL_SOCKETS,
   TWO_INTEL_SOCKETS_RENUMBERED,
@@ -132,6 +134,8 @@ t.test('CpuTemperature.read() knows the drivers of a CPU by name, and no others'
     'soc_thermal',
     'tj_thermal',
     'CPU_therm',
+    'bigcore0_thermal',
+    'cluster0_thermal',
   ]) {
     const found = await readTree(t, chip('hwmon0', name, { temp2_label: 'Tdie', temp2_input: '61000' }));
     t.strictSame(valuesOf(found), { [`${name}-0`]: 61 }, name);
@@ -274,6 +278,12 @@ t.test('CpuTemperature.read() knows the zones of a CPU by type, and no others', 
     'CPU-therm',
     'tj-thermal',
     'soc-thermal',
+    'soc_thermal',
+    'cpu',
+    'cpu_thermal_zone',
+    'ap-thermal-cpu1',
+    'mtktscpu',
+    'a73-thermal',
   ]) {
     t.strictSame(valuesOf(await readTree(t, zone(0, type, '61000'))), { [`${type}-0`]: 61 }, type);
   }
@@ -286,9 +296,25 @@ t.test('CpuTemperature.read() knows the zones of a CPU by type, and no others', 
     'INT3400 Thermal',
     'PMIC-Die',
     'nvme',
+    'cpu_fan',
+    'cpu-1-max-step',
+    'soc',
   ]) {
     t.strictSame(valuesOf(await readTree(t, zone(0, type, '61000'))), { '': 'no-sensor' }, type);
   }
+});
+
+t.test('CpuTemperature.read() reads each cluster of an ARM chip beside a cool sensor of the whole', async (t) => {
+  t.strictSame(valuesOf(await readTree(t, ROCKCHIP_CHIPS)), {
+    'bigcore0_thermal-0': 96,
+    'littlecore_thermal-0': 50,
+    'soc_thermal-0': 45,
+  });
+  t.strictSame(valuesOf(await readTree(t, ROCKCHIP_ZONES)), {
+    'soc-thermal-0': 45,
+    'bigcore0-thermal-0': 96,
+    'littlecore-thermal-0': 50,
+  });
 });
 
 t.test('CpuTemperature.read() does not fall back to zones while a chip is there and silent', async (t) => {

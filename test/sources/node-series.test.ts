@@ -159,6 +159,28 @@ node_thermal_zone_temp{type="gpu-thermal",zone="1"} 90
   t.match(readingsOf(without, 'cpu', 'temperature')[0]?.origin, /coretemp-0 had a sensor.*collector hwmon failed/);
 });
 
+t.test('createNodeSeries() reads each cluster of an ARM chip beside a cool sensor of the whole', async (t) => {
+  const heat = { soc: 45, bigcore0: 96, littlecore: 50, center: 97, gpu: 98 };
+  const of = (row: (name: string, c: number, place: number) => string): string =>
+    Object.entries(heat)
+      .map(([name, c], place) => row(name, c, place))
+      .join('');
+  const chips = of((name, c, place) =>
+    hwmon(`thermal_thermal_zone${place}`, `${name}_thermal`, { temp1: { temp_celsius: c } }),
+  );
+  t.strictSame(temperatures(read(chips)), {
+    'cpu/soc_thermal-0/temperature': 45,
+    'cpu/bigcore0_thermal-0/temperature': 96,
+    'cpu/littlecore_thermal-0/temperature': 50,
+  });
+  const zones = of((name, c, place) => `node_thermal_zone_temp{type="${name}-thermal",zone="${place}"} ${c}\n`);
+  t.strictSame(temperatures(read(zones)), {
+    'cpu/soc-thermal-0/temperature': 45,
+    'cpu/bigcore0-thermal-0/temperature': 96,
+    'cpu/littlecore-thermal-0/temperature': 50,
+  });
+});
+
 t.test('createNodeSeries() names the collectors that failed when there is no temperature', async (t) => {
   const failed = (...collectors: string[]): string =>
     collectors.map((name) => `node_scrape_collector_success{collector="${name}"} 0\n`).join('');
