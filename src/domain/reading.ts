@@ -253,6 +253,9 @@ const PLAUSIBLE: Record<Quantity, { readonly over?: number; readonly from?: numb
   intensity: { over: 0, to: 1 },
 };
 
+/** What an ACPI power meter says that measures nothing: all ones, in µW. In mW it is 4.29 MW, beyond any total. */
+const ALL_ONES_W = 0xffff_ffff / 1e6;
+
 /**
  * The value of a raw number, or why it is none. The only way from a sensor's number to a comparison.
  *
@@ -264,6 +267,9 @@ export function parseReading(
   quantity: Quantity,
   value: number,
 ): { readonly ok: true; readonly value: number } | { readonly ok: false; readonly detail: string } {
+  if (quantity === 'total-power' && value === ALL_ONES_W) {
+    return { ok: false, detail: `${quantity} ${value} W is all ones (0xFFFFFFFF µW), which measures nothing` };
+  }
   const range = PLAUSIBLE[quantity];
   const isPlausible =
     Number.isFinite(value) &&

@@ -19,6 +19,11 @@ t.test('parseReading() takes what is physically possible and nothing else', asyn
     ['total-power', 20_000, true],
     ['total-power', 0, false],
     ['total-power', 20_000.1, false],
+    ['total-power', 4294.967295, false],
+    ['total-power', 4294.967294, true],
+    ['total-power', 4294.967296, true],
+    ['total-power', 4294.967, true],
+    ['total-power', 4_294_967.295, false],
     ['memory', 0, true],
     ['memory', 1.005, true],
     ['memory', 1.006, false],
@@ -36,6 +41,7 @@ t.test('parseReading() takes what is physically possible and nothing else', asyn
     }
   }
   t.same(parseReading('memory', 1.004), { ok: true, value: 1 }, 'rounding over 100 % counts as 100 %');
+  t.match(parseReading('total-power', 4294.967295), { detail: /all ones.*0xFFFFFFFF µW/ });
   t.match(parseReading('temperature', 0), { detail: /temperature 0 °C is outside over 0 to 125 °C/ });
 });
 

@@ -78,7 +78,9 @@ t.test('SystemPower.read() counts a supply in standby as the 0 W that it gives',
 t.test('SystemPower.read() passes sentinels on, in a sum, too, for the domain to refuse', async (t) => {
   const [meter] = await totals(t, acpiMeter('hwmon4', { power1_average: '4294967295000' }));
   t.equal(meter?.value, 4294967.295, '0xFFFFFFFF mW (lm-sensors issue 460)');
-  for (const broken of ['4294967295000', '-331000000']) {
+  const [inMicrowatts] = await totals(t, acpiMeter('hwmon4', { power1_average: '4294967295' }));
+  t.equal(parseReading('total-power', Number(inMicrowatts?.value)).ok, false, '0xFFFFFFFF µW');
+  for (const broken of ['4294967295000', '4294967295', '-331000000']) {
     const [sum] = await totals(t, { ...pmbusSupply('hwmon3', '332000000'), ...pmbusSupply('hwmon4', broken) });
     t.equal(sum?.value, Number(broken) / 1e6);
     t.equal(parseReading('total-power', Number(sum?.value)).ok, false);
