@@ -16,7 +16,7 @@ import {
   type SeriesOptions,
   sampledAtMs,
 } from './scrape.ts';
-import { POWER_RANK, POWER_SERIES, POWER_SERIES_NAMES, WHOLE_MACHINE } from './series.ts';
+import { PART_OF_MACHINE, POWER_RANK, POWER_SERIES, POWER_SERIES_NAMES, WHOLE_MACHINE } from './series.ts';
 import type { PowerSeries } from './series-rows.ts';
 import { UNREAD_POWER_SERIES } from './series-unread.ts';
 
@@ -92,7 +92,7 @@ class PowerEngine implements SeriesEngine {
     };
     const down = upFailure(series, scrape);
     if (supplies.size === 0 && most === 0) return [];
-    if (supplies.size === 0 && down !== null) return missing('unreadable', down);
+    if (down !== null) return missing('unreadable', down);
     if (supplies.size > MOST_SUPPLIES)
       return missing('invalid', `${supplies.size} of them, at most ${MOST_SUPPLIES} are read`);
     let watts = 0;
@@ -138,13 +138,14 @@ function isMeant({ where, whole }: PowerSeries, labels: Labels, isCut = false): 
   const told = (candidates: readonly string[]): string[] => candidates.flatMap((label) => labels[label] || []);
   const [ids, names] = [told(whole.ids), told(whole.names)];
   if (ids.length === 0 && names.length === 0) return true;
-  return ids.includes('0') || names.some((name) => WHOLE_MACHINE.test(name));
+  if (ids.includes('0')) return true;
+  return names.some((name) => WHOLE_MACHINE.test(name)) && !names.some((name) => PART_OF_MACHINE.test(name));
 }
 
-/** One reading per row: of several the domain takes the highest. Where its collector failed, a missing one. */
+/** One reading per row: of several the domain takes the highest. Where the collector failed, a missing one instead. */
 function totalReadings(series: PowerSeries, rows: readonly Row[], scrape: Scrape): RawReading[] {
   const rank = series.rank ?? POWER_RANK.supplies;
-  const down = rows.length === 0 ? upFailure(series, scrape) : null;
+  const down = upFailure(series, scrape);
   if (down !== null) return [missingTotal('unreadable', `${series.exporter}: ${down}`, rank)];
   return rows.map((row) => {
     const what = `${series.exporter} ${row.name}${labelText(row.labels, [...(series.whole?.names ?? []), 'chassis_id'])}`;
@@ -231,14 +232,17 @@ function outletReading(outlets: readonly PowerOutlet[], scrape: Scrape): RawRead
   return { ...totalOf(watts, what, rank), ...oldestOf(stamps) };
 }
 
+/** Why nothing of a series is to be believed: its collector failed, and what stands there may be left over from before. */
 function upFailure({ up }: PowerSeries, scrape: Scrape): string | null {
   if (!up) return null;
+  const what = `${up.name}${labelText(up.labels, Object.keys(up.labels))}`;
   const isOf = (labels: Labels): boolean =>
     Object.entries(up.labels).every(([label, value]) => labels[label] === value);
-  const sample = scrape.samples.get(up.name)?.find(({ labels }) => isOf(labels));
-  return sample && sample.value !== 1
-    ? `${up.name}${labelText(up.labels, Object.keys(up.labels))} is ${sample.value}`
-    : null;
+  const bad = scrape.samples.get(up.name)?.find(({ labels, value }) => value !== 1 && isOf(labels));
+  if (bad) return `${what} is ${bad.value}`;
+  // A word of success that cannot be read is none; a line that does not tell its collector may be any's.
+  const lost = scrape.rejected.find(({ name, labels }) => name === up.name && isOf({ ...up.labels, ...labels }));
+  return lost ? `line ${lost.line} of ${what} cannot be read: ${lost.reason}` : null;
 }
 
 /** 0 W stays 0 W here: the domain refuses it. */

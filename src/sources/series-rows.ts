@@ -86,6 +86,6 @@ export interface PowerSeries {
   readonly whole?: { readonly ids: readonly string[]; readonly names: readonly string[] };
   /** Labels that tell supplies or sockets apart. */
   readonly by?: readonly string[];
-  /** A series that is 0 where the exporter could not ask for this one. */
+  /** A series that is 0 where the exporter could not ask for this one: then no value of this one counts. */
   readonly up?: { readonly name: string; readonly labels: Readonly<Record<string, string>> };
 }

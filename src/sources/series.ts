@@ -294,6 +294,8 @@ export const POWER_RANK = { outlets: 1, dcmi: 2, redfish: 3, supplies: 5 } as co
 
 /** Names of what stands for a whole machine among a BMC's power controls. */
 export const WHOLE_MACHINE = /system|chassis|total/i;
+/** Names that say a part with the same words: "CPU Sub-system Power" (HPE), "Total GPU Power", "System Fan Power". */
+export const PART_OF_MACHINE = /sub[ _-]?system|cpu|processor|gpu|accelerator|memory|dimm|dram|storage|drive|disk|fan/i;
 
 export const POWER_SERIES: readonly PowerSeries[] = [
   {
@@ -307,9 +309,10 @@ export const POWER_SERIES: readonly PowerSeries[] = [
   {
     exporter: 'ipmi_exporter',
     is: 'supply',
-    // "PS1 Input Power", "PSU2 Power In", "PS1 Pin". Other sensors in W may be outputs, parts or totals.
+    // "PS1 Input Power", "PSU2 Power In", "PSU1_PIN", where `_` is no end of a word for \b. Other sensors in W may be
+    // outputs, parts or totals.
     names: ['ipmi_power_watts'],
-    where: { name: /^(psu?|power supply)[ _-]?\d+\b.*\b(input|in|pin)\b/i },
+    where: { name: /^(psu?|power[ _-]supply)[ _-]?\d+(?![a-z0-9]).*(?<![a-z0-9])(input|in|pin)(?![a-z0-9])/i },
     by: ['id', 'name'],
     up: { name: 'ipmi_up', labels: { collector: 'ipmi' } },
   },

@@ -194,12 +194,27 @@ const VARIANTS: readonly Variant[] = [
       idracSupply('0', 89) + idracSupply('1', 'NaN'),
       ipmiSensor(40, 'PS1 Input Power', 210) + ipmiSensor(41, 'PS2 Input Power', 'na'),
       ipmiSensor(90, 'Pwr Consumption', 390),
-      hwmon('lnxsybus:00_acpi000d:00', 'power_meter', { power1: { power_average_watt: 0 } }),
+      ipmi({ dcmiUp: 0, dcmiW: 300 }),
+      `${ipmiSensor(40, 'PS1 Input Power', 210)}ipmi_up{collector="ipmi"} 0\n`,
+      ...[0, 4294.967295, 4294967.295].map((watts) =>
+        hwmon('lnxsybus:00_acpi000d:00', 'power_meter', { power1: { power_average_watt: watts } }),
+      ),
       rapl(240_422, 1000),
     ],
     node: { require: ['total-power'] },
     action: 'WAIT_COOLDOWN',
     findings: [TOTAL_MISSING],
+  },
+  {
+    kinds: 'F01',
+    title: 'supplies are known by names with underscores, too, and outputs are none',
+    bodies: [
+      ipmiSensor(40, 'PSU1_PIN', 210) + ipmiSensor(41, 'PSU2_PIN', 170) + ipmiSensor(42, 'PSU1_POUT', 190),
+      ipmiSensor(40, 'PS1_AC_IN', 380) + ipmiSensor(42, 'PS1_Output_Power', 350),
+    ],
+    node: { require: ['total-power'] },
+    action: 'PROCEED',
+    shown: { 'system/total-power': 380 },
   },
   {
     kinds: 'F03',

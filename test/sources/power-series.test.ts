@@ -26,24 +26,48 @@ t.test('createPowerSeries() reads the total of DCMI with rank 2, by either of it
 });
 
 t.test('createPowerSeries() passes 0 W of DCMI on for the domain to refuse', async (t) => {
-  t.same(ranked(read(ipmi({ dcmiUp: 0, dcmiW: 0 }))), [[2, 0]]);
+  t.same(ranked(read(ipmi({ dcmiW: 0 }))), [[2, 0]]);
 });
 
-t.test('createPowerSeries() says that the DCMI collector failed where there is no value', async (t) => {
-  t.match(totals(read(ipmi({ dcmiUp: 0, dcmiW: null }))), [
-    { value: null, cause: 'unreadable', rank: 2, origin: 'ipmi_exporter: ipmi_up{collector="dcmi"} is 0' },
-  ]);
+t.test('createPowerSeries() believes no total that is left over from before the DCMI collector failed', async (t) => {
+  for (const dcmiW of [null, 0, 300]) {
+    t.match(totals(read(ipmi({ dcmiUp: 0, dcmiW }))), [
+      { value: null, cause: 'unreadable', rank: 2, origin: 'ipmi_exporter: ipmi_up{collector="dcmi"} is 0' },
+    ]);
+  }
+  for (const word of ['0', '0.5', '-1', '2', 'NaN', '+Inf', 'yes', '']) {
+    const answer = read(`ipmi_dcmi_power_consumption_watts 300\nipmi_up{collector="dcmi"} ${word}\n`);
+    t.match(totals(answer), [{ value: null, cause: 'unreadable', rank: 2, origin: /ipmi_up/ }], word);
+  }
+  const twice = 'ipmi_up{collector="dcmi"} 1\nipmi_up{collector="dcmi",module="b"} 0\n';
+  t.match(totals(read(`${twice}ipmi_dcmi_power_consumption_watts 300\n`)), [{ value: null }], 'one of two failed');
+  const cut = 'ipmi_up{collector="dcmi" 1\n';
+  t.match(totals(read(`${cut}ipmi_dcmi_power_consumption_watts 300\n`)), [{ value: null }], 'it may be any collector');
   t.same(totals(read(ipmi({ dcmiUp: 1, dcmiW: null }))), [], 'a BMC without a power measurement');
   const other = 'ipmi_up{collector="ipmi"} 0\nipmi_up{collector="dcmi"} 1\n';
   t.same(totals(read(other)), [], "another collector's failure is not its own");
+  t.same(ranked(read(`${other}ipmi_dcmi_power_consumption_watts 300\n`)), [[2, 300]]);
+  t.same(ranked(read('ipmi_dcmi_power_consumption_watts 300\n')), [[2, 300]], 'no word of success, as in old releases');
 });
 
-t.test('createPowerSeries() says that the collector of the supplies failed only where they are gone', async (t) => {
-  const failed = 'ipmi_up{collector="ipmi"} 0\n';
+t.test('createPowerSeries() believes no supplies that are left over from before their collector failed', async (t) => {
+  const failed = 'ipmi_up{collector="ipmi"} 0\nipmi_up{collector="dcmi"} 1\n';
+  const supply = ipmiSensor(40, 'PS1 Input Power', 210);
   const series = engine();
-  t.same(ranked(read(failed + ipmiSensor(40, 'PS1 Input Power', 210), series)), [[5, 210]], 'what is told counts');
+  t.match(totals(read(failed + supply, series)), [
+    { value: null, cause: 'unreadable', rank: 5, origin: /ipmi_up.* is 0/ },
+  ]);
+  t.same(totals(read(failed, series)), [], 'nobody knows of any supplies');
+  t.same(ranked(read(`${supply}ipmi_up{collector="ipmi"} 1\n`, series)), [[5, 210]]);
   t.match(totals(read(failed, series)), [{ value: null, cause: 'unreadable', origin: /ipmi_up.* is 0/ }]);
-  t.same(totals(read(failed)), [], 'nobody knows of any supplies');
+  t.same(
+    ranked(read(`${supply}ipmi_up{collector="dcmi"} 0\n`)),
+    [
+      [2, null],
+      [5, 210],
+    ],
+    "another collector's failure is not their own",
+  );
 });
 
 t.test("createPowerSeries() adds power supplies' inputs of ipmi_exporter, and no other sensor in W", async (t) => {
@@ -62,6 +86,14 @@ t.test("createPowerSeries() adds power supplies' inputs of ipmi_exporter, and no
     'PS1 Pin',
     'Power Supply 1 Input',
     'PS_1 Input Power',
+    'PSU1_PIN',
+    'PSU0_Pin',
+    'PS1_PIN',
+    'PSU1_pin',
+    'PSU1_INPUT',
+    'PSU1_Power_In',
+    'PS2_AC_IN',
+    'Power_Supply_1_Input',
   ]) {
     t.same(ranked(read(ipmiSensor(1, name, 100))), [[5, 100]], name);
   }
@@ -73,6 +105,12 @@ t.test("createPowerSeries() adds power supplies' inputs of ipmi_exporter, and no
     'GPU1 Power',
     'PSU Inlet Temp',
     'Max PS1 Input',
+    'PSU1_POUT',
+    'PSU1_PInlet',
+    'PS1_Output_Power',
+    'PSU_PIN',
+    'PSU1A_PIN',
+    'HSC_PSU1_PIN',
   ]) {
     t.same(ranked(read(ipmiSensor(1, name, 100))), [], name);
   }
@@ -139,7 +177,32 @@ t.test('createPowerSeries() takes the whole among the power controls of idrac_ex
   t.equal(taken(answer), 429, 'the sum of supplies only where there is no power control');
   t.same(ranked(read(idracControl('PowerControl', 'Chassis', 300))), [[3, 300]]);
   t.same(ranked(read(idracControl('3', 'Total', 300))), [[3, 300]]);
-  t.same(ranked(read(idracControl('2', 'Memory', 300))), []);
+  for (const name of [
+    'Memory',
+    'CPU Sub-system Power',
+    'Memory Subsystem Power',
+    'GPU System Power',
+    'Total GPU Power',
+    'Total Processor Power',
+    'System Fan Power',
+    'Chassis Fans',
+    'Storage System',
+  ]) {
+    t.same(ranked(read(idracControl('2', name, 300))), [], name);
+    t.same(
+      ranked(read(idracControl('0', 'System Power Control', 500) + idracControl('2', name, 900))),
+      [[3, 500]],
+      name,
+    );
+  }
+  for (const name of ['System Power', 'System Board Pwr Consumption', 'Chassis Power', 'Total Power', 'System']) {
+    t.same(ranked(read(idracControl('2', name, 300))), [[3, 300]], name);
+  }
+  t.same(
+    ranked(read(idracControl('0', 'CPU and GPU Chassis', 300))),
+    [[3, 300]],
+    'the first is the whole by its number',
+  );
   t.same(ranked(read('idrac_power_control_consumed_watts{id="1"} 300\n')), [], 'a second one that tells no name');
   t.same(ranked(read('idrac_power_control_consumed_watts{name="Memory"} 300\n')), [], 'a part that tells no number');
 });
@@ -158,6 +221,7 @@ t.test('createPowerSeries() reads redfish_exporter: the average of the chassis, 
   const told =
     'redfish_chassis_power_average_consumed_watts{power_metric_id="1",power_metric="Power",name="Chassis"} 300\n';
   t.same(ranked(read(told)), [[3, 300]], 'one of its names says so');
+  t.same(ranked(read(told.replace('"Power"', '"GPU Power"'))), [], 'another one says that it is a part');
 });
 
 t.test("createPowerSeries() never mixes Kepler's supplies and power controls", async (t) => {
