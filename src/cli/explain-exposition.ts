@@ -11,6 +11,7 @@ import { type ExpositionFormat, expositionFormat, parseExposition } from '../sou
 import { createHttpGetter, type HttpAnswer, type HttpGet } from '../sources/http-get.ts';
 import type { PowerOutlet } from '../sources/power-series.ts';
 import type { Scrape, SeriesAnswer } from '../sources/scrape.ts';
+import { listsCards } from '../sources/series.ts';
 import { createSeriesReader, type SeriesReader } from '../sources/series-reader.ts';
 import { VERSION } from '../version.ts';
 import { adviceForFailure } from './explain-failure.ts';
@@ -127,7 +128,12 @@ export function explainSaved(bytes: Buffer, wallMs: number, clock: Clock, settin
   const isOpenMetrics = /(^|\n)# EOF\s*$/.test(bytes.subarray(-64).toString('latin1'));
   const body: Body = { bytes, format: isOpenMetrics ? 'openmetrics' : 'text', isComplete: true };
   const reader = createSeriesReader({ ...settings, explains: true });
-  const exposition = parseExposition(bytes, { format: body.format, wanted: reader.wanted, isComplete: true });
+  const exposition = parseExposition(bytes, {
+    format: body.format,
+    wanted: reader.wanted,
+    isListing: listsCards,
+    isComplete: true,
+  });
   if (exposition.cutOff !== null) throw new CommandFailed(`Nothing of it would be read: ${exposition.cutOff}`);
   const { elapsedMs } = clock.now();
   const toldS = exposition.samples.get('node_time_seconds')?.[0]?.value ?? Number.NaN;

@@ -11,6 +11,7 @@ import { type Exposition, expositionFormat, parseExposition } from './exposition
 import { excerptOf, type HttpAnswer, type HttpGet } from './http-get.ts';
 import { joined } from './joined.ts';
 import type { Scrape, SeriesAnswer } from './scrape.ts';
+import { listsCards } from './series.ts';
 import { SeriesMemory } from './series-memory.ts';
 import type { SeriesReader } from './series-reader.ts';
 import { shownAddress } from './shown-address.ts';
@@ -180,6 +181,7 @@ class Exporter implements Source {
     const exposition = parseExposition(body, {
       format: format.format,
       wanted: this.#wanted,
+      isListing: listsCards,
       isComplete: hasDeclaredEnd,
       memory: this.#memory,
     });
@@ -230,6 +232,7 @@ class Exporter implements Source {
       samples: exposition.samples,
       rejected: exposition.rejected,
       rejectedCount: exposition.rejectedCount,
+      listed: exposition.listed,
       startedAtMs: told.startedAtMs,
       finishedAtMs,
       // It read its clock some time during the request; as if at the start makes samples older rather than younger.

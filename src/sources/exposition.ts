@@ -3,14 +3,15 @@
 //
 // Two ideas. A bad line costs that line and nothing else: a scraper that drops the whole target for one pod's label has
 // lost its eyes. But it is kept with its name and labels, for what it would have told is missing, never safe. And most
-// of a body is never looked at: a line whose name is not wanted costs a search for the next newline.
+// of a body is never looked at: a line whose name is not wanted costs a search for the next newline. Of some families
+// only the labels are, each text of them once: they name a card, and its labels are the same in each of its families.
 //
 // Lines are exposition-line.ts. TYPE, HELP and UNIT are not read: the series know what they read, by whole sample names,
 // so that `x_created`, a time, is never taken for `x`. The worse of two lines for one series is the domain's to pick.
 import { isAscii, isUtf8 } from 'node:buffer';
 import { type ExpositionFormat, isNameCharacter, LineReader, plainNumber } from './exposition-line.ts';
 import { printable } from './nvidia-smi-card.ts';
-import type { Labels, RejectedLine, Sample } from './scrape.ts';
+import type { Labels, ListedSeries, RejectedLine, Sample } from './scrape.ts';
 import type { SeriesMemory } from './series-memory.ts';
 
 export type { ExpositionFormat };
@@ -23,6 +24,8 @@ export interface Exposition {
   /** How many there were. */
   readonly rejectedCount: number;
   readonly sampleCount: number;
+  /** Of families of which only labels are read; each text of labels once, whatever its value says. */
+  readonly listed: readonly ListedSeries[];
   /** Why the body is not one whole body; `null` if it is. What was read before stands in `samples`, for people. */
   readonly cutOff: string | null;
 }
@@ -31,6 +34,8 @@ export interface ExpositionOptions {
   readonly format: ExpositionFormat;
   /** Whole sample names, as they stand in the text; `null`: all. */
   readonly wanted: ReadonlySet<string> | null;
+  /** Of which others only the labels are read; left out, of none. */
+  readonly isListing?: ((name: string) => boolean) | undefined;
   /** All of its declared length arrived, or its last chunk did. Else a last line without newline is half a line. */
   readonly isComplete: boolean;
   /** Of the same target, read with the same names wanted; left out, each line is read whole. */
@@ -47,6 +52,10 @@ const MOST_LINES = 200_000;
  * read and made readings, a second or two, nothing else of this service moves.
  */
 const MOST_WANTED_LINES = 50_000;
+/** Texts of labels that differ; 64 cards with 7 instances each and some pods are about 2,000. Further ones are not listed. */
+const MOST_LISTED = 10_000;
+/** How many lines of the family before may have no fellow in this one, at one place, for the next one to be found again. */
+const MOST_PASSED = 8;
 /** A rejected line's words are cut to 120 characters; not before blanks are joined. */
 const EXCERPT_BYTES = 400;
 
@@ -89,14 +98,24 @@ class BodyReader {
   /** The name of the line before, which is mostly this line's, too, and whether it is wanted. */
   #name = '';
   #isWanted: boolean;
+  /** Whether of the lines of that name the labels are read, and nothing else. */
+  #isListed = false;
+  readonly #isListing: (name: string) => boolean;
+  readonly #listed: ListedSeries[] = [];
+  /** What stood between name and value of listed lines, in the order of the families before. */
+  readonly #labelTexts: string[] = [];
+  readonly #knownTexts = new Set<string>();
+  /** Where among them the next line of this family is looked for. */
+  #place = 0;
 
-  constructor(body: Buffer, { format, wanted, isComplete, memory }: ExpositionOptions) {
+  constructor(body: Buffer, { format, wanted, isListing, isComplete, memory }: ExpositionOptions) {
     this.#body = body;
     this.#text = body.toString('latin1');
     this.#isAscii = isAscii(body);
     this.#format = format;
     this.#wanted = wanted;
     this.#isWanted = wanted === null;
+    this.#isListing = (wanted !== null && isListing) || (() => false);
     this.#trustsLastLine = isComplete && format === 'text';
     this.#line = new LineReader(format);
     this.#memory = memory;
@@ -110,6 +129,7 @@ class BodyReader {
       rejected: this.#rejected,
       rejectedCount: this.#rejectedCount,
       sampleCount: this.#sampleCount,
+      listed: this.#listed,
       cutOff,
     };
   }
@@ -140,7 +160,7 @@ class BodyReader {
           if (linesRead === mostLines) return `more than ${mostLines} lines that are to be read`;
           linesRead += 1;
           this.#readLine(start, end, isCut);
-        }
+        } else if (this.#isListed && !isCut) this.#listLine(start, end);
       }
       if (isCut && !hasEnded) return `the body ends inside line ${this.#lineNumber}`;
     }
@@ -162,6 +182,8 @@ class BodyReader {
       while (isNameCharacter(bytes[nameEnd])) nameEnd += 1;
       this.#name = text.slice(start, nameEnd);
       this.#isWanted = this.#wanted === null || this.#wanted.has(this.#name);
+      this.#isListed = !this.#isWanted && this.#isListing(this.#name);
+      this.#place = 0;
     }
     return this.#isWanted && !(isCut && nameEnd === end);
   }
@@ -185,8 +207,11 @@ class BodyReader {
     const line = this.#line;
     const sample = line.read(text);
     const { name } = line;
-    if (isQuoted && this.#wanted !== null && !this.#wanted.has(name)) return;
-    const isBroken = !this.#isAscii && text.includes(REPLACEMENT) && !isUtf8(this.#body.subarray(start, end));
+    const isBroken = this.#isBroken(text, start, end);
+    if (isQuoted && this.#wanted !== null && !this.#wanted.has(name)) {
+      if (!isCut && this.#isListing(name)) this.#list(name, isBroken ? withoutBroken(line.labels) : line.labels);
+      return;
+    }
     if (sample !== null && !isCut && !isBroken) {
       this.#add(sample);
       if (mayBeKnown) this.#memory?.learn({ head: line.head, name, labels: sample.labels });
@@ -195,6 +220,38 @@ class BodyReader {
       const reason = isCut ? 'the body ends inside this line' : isBroken ? 'not UTF-8' : line.fault;
       this.#reject(start, end, { name, labels, reason });
     }
+  }
+
+  /** A line whose labels are all that is read. It is of the same series' labels as one that begins so did. */
+  #listLine(start: number, lineEnd: number): void {
+    const labelsStart = start + this.#name.length;
+    const last = Math.min(this.#place + MOST_PASSED, this.#labelTexts.length - 1);
+    for (let next = this.#place; next <= last; next += 1) {
+      const known = this.#labelTexts[next] ?? '';
+      if (this.#text.slice(labelsStart, labelsStart + known.length) !== known) continue;
+      this.#place = next + 1;
+      return;
+    }
+    if (this.#listed.length >= MOST_LISTED || lineEnd - start > LONGEST_LINE) return;
+    const text = this.#body.toString(this.#isAscii ? 'latin1' : 'utf8', start, lineEnd).trimEnd();
+    const line = this.#line;
+    line.read(text);
+    const { head, labels } = line;
+    // What was read up to its closing brace is the same wherever it stands again. In ASCII bytes are characters.
+    const isWhole = head.endsWith('}') && this.#isAsciiLine(start, lineEnd);
+    const labelText = head.slice(this.#name.length);
+    if (isWhole && this.#labelTexts.length < MOST_LISTED) this.#labelTexts.splice(this.#place++, 0, labelText);
+    if (isWhole && this.#knownTexts.has(labelText)) return;
+    if (isWhole) this.#knownTexts.add(labelText);
+    this.#list(this.#name, this.#isBroken(text, start, lineEnd) ? withoutBroken(labels) : labels);
+  }
+
+  #list(name: string, labels: Labels | null): void {
+    if (labels !== null && this.#listed.length < MOST_LISTED) this.#listed.push({ name, labels });
+  }
+
+  #isBroken(text: string, start: number, end: number): boolean {
+    return !this.#isAscii && text.includes(REPLACEMENT) && !isUtf8(this.#body.subarray(start, end));
   }
 
   #isAsciiLine(start: number, end: number): boolean {

@@ -1,6 +1,6 @@
 // The GPUs of one exposition: which rows of GPU_EXPORTERS are in it, whose card each row is, and what a card's rows make
 // together. A card that any row names is listed, with or without readings: dcgm-exporter may tell limits of four cards
-// and the temperature of one. A line that could not be read still tells whose it was, and its reading is missing. An
+// and the temperature of one, or of three nothing but how busy their memory's bus is. A line that could not be read still tells whose it was, and its reading is missing. An
 // exporter whose own collection failed gives no readings, since what it repeats is old. What the rows are stands in
 // series.ts, the labels' meaning in gpu-identity.ts, one card's readings in gpu-rows.ts.
 import type { GpuSign, Witness } from '../domain/reading.ts';
@@ -121,7 +121,7 @@ function answerOf(
   return { ...readCard(id, trusted, given), sighting: readCard(id, listing, given).sighting };
 }
 
-/** Samples first, then the lines that could not be read. */
+/** Samples first, then the lines that could not be read, then cards that only other families name. */
 function rowsOf(scrape: Scrape): GpuRow[] {
   const rows: GpuRow[] = [];
   for (const [name, entries] of ENTRIES) {
@@ -156,8 +156,26 @@ function rowsOf(scrape: Scrape): GpuRow[] {
       pod: null,
     });
   }
-  return rows;
+  return [...rows, ...listedRows(scrape, rows)];
 }
+
+/** One for each card, or part of one, that nothing else of the body names. A number names none here. */
+function listedRows({ listed = [] }: Scrape, rows: readonly GpuRow[]): GpuRow[] {
+  const found: GpuRow[] = [];
+  const known = new Set(rows.map(({ identity }) => identity));
+  for (const { name, labels } of listed) {
+    const exporter = GPU_EXPORTERS.find(({ lists }) => lists?.names.test(name));
+    if (!exporter || exporter.lists?.notOf?.some((label) => labels[label] !== undefined)) continue;
+    const identity = identityOf(exporter, labels);
+    if (!isCertain(identity) || known.has(identity)) continue;
+    known.add(identity);
+    const told = { value: Number.NaN, reason: undefined, sampledAtMs: undefined, xid: undefined };
+    found.push({ exporter, series: LISTED, name, identity, ...told, pod: podOf(labels) });
+  }
+  return found;
+}
+
+const LISTED: GpuSeries = { is: 'seen', names: [] };
 
 /**
  * Of a rejected line only the labels before its fault are known. A number among them finds a card that the body names

@@ -26,6 +26,12 @@ export interface RejectedLine {
   readonly text: string;
 }
 
+/** The labels of a line of which nothing else is read: they name a card. */
+export interface ListedSeries {
+  readonly name: string;
+  readonly labels: Labels;
+}
+
 export interface Scrape {
   /** By metric name, in the order of the body. Only names that are read. */
   readonly samples: ReadonlyMap<string, readonly Sample[]>;
@@ -33,6 +39,8 @@ export interface Scrape {
   readonly rejected: readonly RejectedLine[];
   /** How many there were. */
   readonly rejectedCount: number;
+  /** Of families that are read for whom they name alone; not every line. */
+  readonly listed?: readonly ListedSeries[];
   /** Monotonic times of the request. A sample without a stamp is as old as the start. */
   readonly startedAtMs: number;
   readonly finishedAtMs: number;

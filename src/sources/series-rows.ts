@@ -69,6 +69,15 @@ export interface GpuExporter {
   /** Whose patterns stand for "no value" (sentinels.ts). */
   readonly blanks: Blanks;
   readonly series: readonly GpuSeries[];
+  /**
+   * Any other family of the exporter: its rows are signs of the cards that they name by more than a number, whatever
+   * their value. A card that fell out of all that is read may still stand there.
+   */
+  readonly lists?: {
+    readonly names: RegExp;
+    /** A row with one of these labels is of something else. */
+    readonly notOf?: readonly string[];
+  };
 }
 
 export interface PowerSeries {

@@ -1,6 +1,6 @@
 // Which series of which exporter is which reading: data, and nothing else. A new exporter, or a new name of an old
 // series, is a row here; what rows of one kind have in common is done by node-series.ts, gpu-series.ts and
-// power-series.ts. Names that no row knows are never even parsed.
+// power-series.ts. Names that no row knows are never even parsed, but for the labels of those that list cards.
 import type { GpuExporter, PowerSeries } from './series-rows.ts';
 
 // --- node_exporter (node-series.ts) ---
@@ -138,9 +138,10 @@ const DCGM_EXPORTER: GpuExporter = {
     },
     { is: 'xid', names: ['DCGM_FI_DEV_XID_ERRORS', 'DCGM_FI_DEV_XID_ERROR'] },
     { is: 'xid-count', names: ['DCGM_EXP_XID_ERRORS_COUNT'] },
-    // In the default list: a card that fell out of the families above may still stand here.
+    // In the default list, and enough to be a body of cards where all of the families above are lost.
     { is: 'seen', names: ['DCGM_FI_DEV_SM_CLOCK', 'DCGM_FI_DEV_MEM_CLOCK', 'DCGM_FI_DEV_PCIE_REPLAY_COUNTER'] },
   ],
+  lists: { names: /^DCGM_/, notOf: ['nvswitch', 'nvlink', 'cpu', 'cpucore'] },
 };
 
 /** `uuid` comes without `GPU-`. A field that the driver answers with [N/A] is left out. */
@@ -185,6 +186,7 @@ const NVIDIA_GPU_EXPORTER: GpuExporter = {
     { is: 'exit-status', names: ['nvidia_smi_command_exit_code'] },
     { is: 'collected-at', names: ['nvidia_smi_last_collect_success_timestamp_seconds'] },
   ],
+  lists: { names: /^nvidia_smi_/ },
 };
 
 /** Plain, and with the prefix of the example configuration. */
@@ -218,6 +220,7 @@ const AMD_DEVICE_METRICS: GpuExporter = {
     { is: 'energy', names: amdNames('gpu_energy_consumed') },
     { is: 'seen', names: amdNames('gpu_health') },
   ],
+  lists: { names: /^(amd_)?gpu_/ },
 };
 
 /** Retired. The card's number stands in a label that is called as the metric; memory it does not tell. */
@@ -286,6 +289,11 @@ export const GPU_EXPORTERS: readonly GpuExporter[] = [
 export const GPU_SERIES_NAMES: readonly string[] = [
   ...new Set(GPU_EXPORTERS.flatMap(({ series }) => series.flatMap(({ names }) => names))),
 ];
+
+const LISTING = new RegExp(GPU_EXPORTERS.flatMap(({ lists }) => lists?.names.source ?? []).join('|'));
+
+/** Whether the rows of a family that is not read otherwise are signs of their cards. */
+export const listsCards = (name: string): boolean => LISTING.test(name);
 
 // --- exporters of whole machines' power (power-series.ts) ---
 

@@ -254,6 +254,21 @@ const VARIANTS: readonly Variant[] = [
     findings: [missing('gpu//temperature')],
   },
   {
+    kinds: 'C20',
+    title: 'cards that any other family names are required',
+    bodies: [
+      dcgm('MEM_COPY_UTIL', DCGM_B, 3),
+      dcgm('NVLINK_BANDWIDTH_TOTAL', DCGM_B, 'NaN'),
+      dcgm('UNCORRECTABLE_REMAPPED_ROWS', DCGM_B, '9223372036854775794'),
+      `DCGM_FI_PROF_GR_ENGINE_ACTIVE{gpu="1",UUID="${CARD_B}",pci_bus_id="00000000:22:00.0",GPU_I_ID="1"} 0.7\n`,
+      `nvidia_smi_pstate{uuid="${CARD_B.replace('GPU-', '')}"} 8\n`,
+    ].map((line) => line + temp(50)),
+    beside: REST_OF_A,
+    action: 'WAIT_COOLDOWN',
+    findings: ['memory', 'power', 'temperature'].map((quantity) => missing(`gpu/${CARD_B}/${quantity}`)),
+    shown: { [`gpu/${CARD_A}/temperature`]: 50 },
+  },
+  {
     kinds: 'E03',
     title: "AMD's and Intel's zeros and patterns are no readings",
     bodies: ['0', '65535', 'NaN', '-1', '4294967295'].map((none) => amdCard(none, none)),

@@ -103,6 +103,55 @@ t.test('parseExposition() reads the labels of each line, whatever stood in the l
   t.end();
 });
 
+t.test(
+  'parseExposition() lists each labels of a listing family once, in whatever order, and rejects none of it',
+  (t) => {
+    const listed = (body: string, wanted: readonly string[] | null = ['temp']) =>
+      parseExposition(Buffer.from(body), {
+        format: 'text',
+        wanted: wanted && new Set(wanted),
+        isListing: (name) => name.startsWith('l_'),
+        isComplete: false,
+      });
+    const names = (body: string): string[] => listed(body).listed.map(({ name, labels }) => `${name} ${labels['c']}`);
+    const family = (name: string, cards: string): string =>
+      [...cards].map((card) => `l_${name}{c="${card}"} ${name}\n`).join('');
+    t.same(names(family('1', 'ABC') + family('2', 'ABC') + family('3', 'AC') + family('4', 'CBA')), [
+      'l_1 A',
+      'l_1 B',
+      'l_1 C',
+    ]);
+    t.same(names(family('1', 'AC') + family('2', 'ABC') + family('3', 'D') + family('4', 'ABCDE')), [
+      'l_1 A',
+      'l_1 C',
+      'l_2 B',
+      'l_3 D',
+      'l_4 E',
+    ]);
+    t.same(names('temp{c="A"} 1\nl_1{c="A"} 1\nother{c="B"} 1\ntemp{c="C"} x\n'), ['l_1 A']);
+    t.same(names('l_1{c="A",d="1"} 1\nl_2{c="A"} 1\nl_2{c="A",d="1"} 1\n'), ['l_1 A', 'l_2 A']);
+    t.same(
+      names('l_1{c="\u00e9"} 1\nl_1{c="\u00e9"} 1\n'),
+      ['l_1 \u00e9', 'l_1 \u00e9'],
+      'what is not ASCII each time',
+    );
+    t.same(names('l_1{c="A",d="x" 1\nl_2{c="A",d=} 1\n{"l_3",c="B"} 1\nl_4 1\n l_5 {c="A"} x\n'), [
+      'l_1 A',
+      'l_2 A',
+      'l_3 B',
+      'l_4 undefined',
+      'l_5 A',
+    ]);
+    const odd = listed('l_1{c="A",d="x y\nl_2{c="A"} not a number\nl_3 {\n');
+    t.same([odd.rejectedCount, odd.sampleCount, odd.cutOff], [0, 0, null]);
+    t.same(listed(family('1', 'A'), null).listed, [], 'where all is read, nothing is only listed');
+    t.same(listed(`${family('1', 'A')}l_2{c="B"} 1`).listed.length, 1, 'of a line that is cut nothing is known');
+    const many = listed(Array.from({ length: 60_000 }, (_, card) => `l_1{c="${card}"} 1\n`).join(''));
+    t.same([many.listed.length, many.cutOff], [10_000, null]);
+    t.end();
+  },
+);
+
 t.test('parseExposition() never takes x_created or x_total for x', (t) => {
   const body = '# TYPE x counter\nx_total 3\nx_created 1520872607.123\n# EOF\n';
   t.strictSame(told(read(body, { format: 'openmetrics', wanted: ['x'] })).reads, []);

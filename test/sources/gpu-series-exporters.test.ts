@@ -3,7 +3,18 @@ import t from 'tap';
 import type { Quantity } from '../../src/domain/reading.ts';
 import { createGpuSeries } from '../../src/sources/gpu-series.ts';
 import type { SeriesAnswer, SeriesEngine } from '../../src/sources/scrape.ts';
-import { AMD_UUID, amd, CARD_A, DCGM_A, dcgm, intel, judged, nvidiaCard, scrapeOf } from '../fixtures/gpu-exporters.ts';
+import {
+  AMD_UUID,
+  amd,
+  CARD_A,
+  CARD_B,
+  DCGM_A,
+  dcgm,
+  intel,
+  judged,
+  nvidiaCard,
+  scrapeOf,
+} from '../fixtures/gpu-exporters.ts';
 
 const OPTIONS = { tctlOffsetC: 0, zfsCacheIsAvailable: false, explains: false };
 
@@ -210,4 +221,42 @@ t.test(
 
 t.test('createGpuSeries() judges a row of nvidia_gpu_exporter that tells no card', async (t) => {
   t.match(read('nvidia_smi_temperature_gpu 97\n').readings, [{ component: 'gpu', quantity: 'temperature', value: 97 }]);
+});
+
+t.test("createGpuSeries() lists a card that stands in any family of AMD's or of nvidia_gpu_exporter", async (t) => {
+  const amdLost = 'GPU-72ff740f-0000-1000-804c-3b58bf67050f';
+  const rows = [
+    ...['gpu_clock', 'gpu_ecc_uncorrect_total', 'amd_gpu_fan_speed'].flatMap((name) => [
+      [amd(name, { gpu_id: '1', gpu_uuid: amdLost.replace('GPU-', '') }, 'NaN'), amdLost],
+      [
+        amd(name, { gpu_id: '1', serial_number: '692251001124' }, 65_535),
+        'device-metrics-exporter-serial-692251001124',
+      ],
+    ]),
+    ...['pstate', 'memory_total_bytes', 'fan_speed_ratio'].map((name) => [
+      `nvidia_smi_${name}{uuid="${CARD_B.replace('GPU-', '')}"} 0\n`,
+      CARD_B,
+    ]),
+  ];
+  const here = amd('gpu_edge_temperature', { gpu_uuid: AMD_UUID, serial_number: '1' }, 60) + nvidiaCard(CARD_A);
+  const before = read(here);
+  for (const [row = '', id] of rows) {
+    const answer = read(here + row);
+    t.same(idsOf(answer).sort(), [...idsOf(before), id].sort(), row);
+    t.same(answer.readings, before.readings);
+  }
+});
+
+t.test("createGpuSeries() takes no row of others under AMD's plain names for a card", async (t) => {
+  const here = amd('gpu_edge_temperature', { gpu_uuid: AMD_UUID, serial_number: '1' }, 60);
+  for (const row of [
+    amd('gpu_nodes_total', { gpu_id: '' }, 8),
+    amd('gpu_clock', { gpu_id: '5', serial_number: '000000' }, 8),
+    amd('gpu_clock', { gpu_id: '5', serial_number: '1' }, 8),
+    'gpu_operator_reconciliation_status 1\n',
+    'gpu_clock{gpu_uuid="half"} 1\n',
+  ]) {
+    const answer = read(here + row);
+    t.same([idsOf(answer), answer.gpuSigns], [idsOf(read(here)), []], row);
+  }
 });

@@ -9,6 +9,7 @@ import {
   CARD_B,
   DCGM_A,
   DCGM_B,
+  type DcgmCard,
   dcgm,
   dcgmCard,
   judged,
@@ -137,6 +138,71 @@ t.test('createGpuSeries() lists a card that only a limit or a clock names, witho
     answer.hardwareLimits.map(({ enforcedPowerW }) => enforcedPowerW),
     [300, 300],
   );
+});
+
+t.test(
+  'createGpuSeries() lists a card that stands in any family of dcgm-exporter, by UUID or PCI address',
+  async (t) => {
+    const families = [
+      'MEM_COPY_UTIL',
+      'NVLINK_BANDWIDTH_TOTAL',
+      'FB_RESERVED',
+      'FB_TOTAL',
+      'PSTATE',
+      'FAN_SPEED',
+      'GPU_TEMP_LIMIT',
+    ];
+    for (const family of families) {
+      for (const value of [0, 41, 'NaN', '9223372036854775794', 'ERROR - FAILED TO CONVERT TO STRING']) {
+        const answer = read(dcgmCard(DCGM_A) + dcgm(family, DCGM_A, 1) + dcgm(family, DCGM_B, value));
+        t.same(idsOf(answer), [CARD_A, CARD_B], `${family} ${value}`);
+        t.same(answer.gpus[1], {
+          id: CARD_B,
+          uuid: CARD_B,
+          pciAddress: '0000:22:00.0',
+          name: 'NVIDIA RTX 6000',
+          vendor: 'nvidia',
+          required: true,
+        });
+        t.ok(
+          answer.readings.every(({ id }) => id === CARD_A),
+          'and nothing is read of it',
+        );
+        t.equal(answer.witnesses.length, 1);
+      }
+    }
+    const profiling = 'DCGM_FI_PROF_DRAM_ACTIVE{gpu="1",pci_bus_id="00000000:22:00.0"} 0.5\n';
+    t.same(idsOf(read(dcgmCard(DCGM_A) + profiling)), [CARD_A, '0000:22:00.0']);
+    const quoted = `{"DCGM_FI_PROF_DRAM_ACTIVE",UUID="${CARD_B}"} 0.5\n`;
+    t.same(idsOf(read(dcgmCard(DCGM_A) + quoted)), [CARD_A, CARD_B]);
+    const faulty = `DCGM_FI_PROF_DRAM_ACTIVE{UUID="${CARD_B}",pod="say "hi""} 0.5\n`;
+    t.same(idsOf(read(dcgmCard(DCGM_A) + faulty)), [CARD_A, CARD_B], 'by what stands before the fault');
+  },
+);
+
+t.test('createGpuSeries() takes no other entity of dcgm-exporter, and no number, for a card', async (t) => {
+  const rows = [
+    `DCGM_FI_DEV_NVSWITCH_TEMPERATURE_CURRENT{nvswitch="nvswitch0",pci_bus_id="00000000:05:00.0"} 40`,
+    `DCGM_FI_DEV_NVLINK_COUNT_TX_BYTES{nvlink="3",nvswitch="nvswitch0",UUID="${CARD_B}"} 40`,
+    'DCGM_FI_DEV_CPU_TEMP_CURRENT{cpu="0",Hostname="a"} 40',
+    'DCGM_FI_DEV_CPU_UTIL_TOTAL{cpucore="5",cpu="0",Hostname="a"} 40',
+    'DCGM_FI_DEV_MEM_COPY_UTIL{gpu="7"} 40',
+    'DCGM_FI_DEV_MEM_COPY_UTIL 40',
+    'DCGM_FI_DRIVER_VERSION{Hostname="a"} 590.48.01',
+  ];
+  for (const row of rows) {
+    const answer = read(`${dcgmCard(DCGM_A)}${row}\n`);
+    t.same([idsOf(answer), answer.gpuSigns, answer.notes], [[CARD_A], [], ['dcgm-exporter tells of 1 GPUs']], row);
+  }
+});
+
+t.test('createGpuSeries() takes a MIG instance that stands in one family only for a part of its card', async (t) => {
+  const instance = (gpu: DcgmCard, id: number): DcgmCard => ({
+    ...gpu,
+    more: `GPU_I_PROFILE="1g.6gb",GPU_I_ID="${id}"`,
+  });
+  const engines = [3, 4].map((id) => dcgm('PSTATE', instance(DCGM_B, id), 0)).join('');
+  t.same(idsOf(read(dcgmCard(DCGM_A) + engines)), [CARD_A, CARD_B]);
 });
 
 t.test('createGpuSeries() takes every blank code of DCGM for no value, in whatever width', async (t) => {
