@@ -1,7 +1,7 @@
 // What the rows of one card in one body make: its sighting, readings, limits, witness and throttling. Every temperature
 // and power is passed on and the domain takes the worst, so that a sharing pod's or an instance's repeated row costs
 // nothing and hides nothing. Memory is taken apart by instance, since their memory is their own: the fullest counts,
-// and one that cannot be read makes the card's share missing, as it may be the fullest.
+// and one that cannot be read, or is named without memory, makes the card's share missing, as it may be the fullest.
 import { groupedBy } from '../domain/collections.ts';
 import {
   type GpuSighting,
@@ -69,7 +69,8 @@ export function readCard(id: string, rows: readonly GpuRow[], given: Given): Car
     for (const fact of facts) for (const row of byFact.get(fact) ?? []) found.push(row);
     return found;
   };
-  const memory = memoryReadings(id, of('memory-used', 'memory-free', 'memory-size', 'memory-ratio'));
+  const untold = untoldInstance(id, rows, given);
+  const memory = untold ? [untold] : memoryReadings(id, of(...MEMORY_FACTS));
   const readings = [
     ...judgedReadings(id, 'temperature', of('temperature'), given),
     ...judgedReadings(id, 'power', of('power'), given),
@@ -151,6 +152,31 @@ function memoryTemperature(id: string, row: GpuRow): RawReading {
   const reading = readingOf(id, 'temperature', row);
   if (reading.value !== 0) return reading;
   return { cause: 'not-supported', ...reading, value: null, origin: printable(`${reading.origin}: 0, no sensor`) };
+}
+
+const MEMORY_FACTS = ['memory-used', 'memory-free', 'memory-size', 'memory-ratio'] as const;
+
+/**
+ * A MIG instance that the body names, by whatever row, and whose memory it does not tell: a missing reading. Where no
+ * instance has ever told any, the exporter tells of the whole card only, and that share is all there is.
+ */
+function untoldInstance(id: string, rows: readonly GpuRow[], given: Given): RawReading | undefined {
+  const named = new Map<string, GpuExporter>();
+  const told = new Set<string>();
+  for (const { exporter, identity, series } of rows) {
+    if (!exporter.hasInstances || identity.part === '') continue;
+    named.set(identity.part, exporter);
+    if (MEMORY_FACTS.some((fact) => fact === series.is)) told.add(identity.part);
+  }
+  const key = `${id}/instances`;
+  if (told.size > 0) given.add(key);
+  else if (!given.has(key)) return undefined;
+  for (const [part, { exporter }] of named) {
+    if (told.has(part)) continue;
+    const origin = printable(`${exporter} memory, part ${part}: it is there, and neither used nor free is told`);
+    return { component: 'gpu', id, quantity: 'memory', value: null, cause: 'no-sensor', origin };
+  }
+  return undefined;
 }
 
 interface Memory {

@@ -64,6 +64,8 @@ export interface GpuExporter {
     /** Parts of a card with memory of their own: MIG instances, AMD partitions. */
     readonly part?: readonly string[];
   };
+  /** Parts are MIG instances: each has memory of its own, and tells it where any does. */
+  readonly hasInstances?: true;
   /** Nothing but this exporter writes these names: a row that tells no card is of a card all the same. */
   readonly namesAreItsOwn?: true;
   /** Whose patterns stand for "no value" (sentinels.ts). */

@@ -142,6 +142,7 @@ const DCGM_EXPORTER: GpuExporter = {
     { is: 'seen', names: ['DCGM_FI_DEV_SM_CLOCK', 'DCGM_FI_DEV_MEM_CLOCK', 'DCGM_FI_DEV_PCIE_REPLAY_COUNTER'] },
   ],
   lists: { names: /^DCGM_/, notOf: ['nvswitch', 'nvlink', 'cpu', 'cpucore'] },
+  hasInstances: true,
 };
 
 /** `uuid` comes without `GPU-`. A field that the driver answers with [N/A] is left out. */
@@ -187,6 +188,7 @@ const NVIDIA_GPU_EXPORTER: GpuExporter = {
     { is: 'collected-at', names: ['nvidia_smi_last_collect_success_timestamp_seconds'] },
   ],
   lists: { names: /^nvidia_smi_/ },
+  hasInstances: true,
 };
 
 /** Plain, and with the prefix of the example configuration. */

@@ -13,6 +13,7 @@ const MEMORY = { memoryRatio: 0.3 };
 const REST_OF_A = { cards: { [CARD_A]: { powerW: 120.5, memoryRatio: 0.3 } } };
 const REST_OF_BOTH = { cards: { ...REST_OF_A.cards, [CARD_B]: { powerW: 130.5, memoryRatio: 0.4 } } };
 const temp = (value: number | string): string => dcgm('GPU_TEMP', DCGM_A, value);
+const instance = (id: number) => ({ ...DCGM_A, more: `GPU_I_PROFILE="1g.6gb",GPU_I_ID="${id}"` });
 /** 2026-01-01, when the first look is made. */
 const WALL_MS = 1_767_225_600_000;
 const AMD_A = `GPU-${AMD_UUID}`;
@@ -267,6 +268,19 @@ const VARIANTS: readonly Variant[] = [
     action: 'WAIT_COOLDOWN',
     findings: ['memory', 'power', 'temperature'].map((quantity) => missing(`gpu/${CARD_B}/${quantity}`)),
     shown: { [`gpu/${CARD_A}/temperature`]: 50 },
+  },
+  {
+    kinds: 'C07, C12',
+    title: 'an instance without its memory may be the fullest',
+    bodies: ['GPU_TEMP', 'POWER_USAGE', 'DEC_UTIL'].map(
+      (family) =>
+        [3, 4].map((id) => dcgm('FB_USED', instance(id), 10) + dcgm('FB_FREE', instance(id), 90)).join('') +
+        dcgm('GPU_TEMP', instance(3), 61) +
+        dcgm('POWER_USAGE', instance(3), 152.6) +
+        dcgm(family, instance(5), 61),
+    ),
+    action: 'WAIT_COOLDOWN',
+    findings: [missing(`gpu/${CARD_A}/memory`)],
   },
   {
     kinds: 'E03',

@@ -271,12 +271,53 @@ t.test('createGpuSeries() judges the fullest MIG instance, and none while one ca
   t.equal(numberOf(rejected, CARD_A, 'memory'), null, 'the line that could not be read may be the fullest');
 });
 
+t.test('createGpuSeries() misses the memory of a MIG card while it names an instance without any', async (t) => {
+  const instance = (id: number) => ({ ...DCGM_A, more: `GPU_I_PROFILE="1g.6gb",GPU_I_ID="${id}"` });
+  const memory = (id: number, used: number): string =>
+    dcgm('FB_USED', instance(id), used) + dcgm('FB_FREE', instance(id), 100 - used);
+  const whole = dcgm('FB_USED', DCGM_A, 20) + dcgm('FB_FREE', DCGM_A, 80);
+  for (const family of ['GPU_TEMP', 'POWER_USAGE', 'SM_CLOCK', 'PSTATE']) {
+    const named = dcgm(family, instance(5), 61);
+    for (const rest of ['', whole, dcgm('FB_USED_RATIO', instance(4), 0.1)]) {
+      const lost = judged(read(memory(3, 10) + memory(4, 10) + named + rest), CARD_A, 'memory');
+      t.match(lost, { value: null, cause: 'no-sensor', origin: /^dcgm-exporter memory, part 5: it is there/ }, family);
+    }
+    t.equal(numberOf(read(memory(3, 10) + named + memory(5, 95)), CARD_A, 'memory'), 0.95, family);
+    t.equal(numberOf(read(memory(3, 10) + named + dcgm('FB_USED_RATIO', instance(5), 0.9)), CARD_A, 'memory'), 0.9);
+    t.equal(numberOf(read(whole + named), CARD_A, 'memory'), 0.2, 'a release that tells memory of the whole card only');
+  }
+  const unused = memory(3, 10) + dcgm('FB_USED', instance(5), 0) + dcgm('FB_FREE', instance(5), 0);
+  t.equal(numberOf(read(unused), CARD_A, 'memory'), 0.1, 'one without memory of its own tells that');
+  t.equal(numberOf(read(dcgmCard(DCGM_A) + memory(3, 10)), CARD_A, 'memory'), 22_000 / 24_100, 'the card beside them');
+  t.equal(judged(read(dcgm('GPU_TEMP', instance(3), 61)), CARD_A, 'memory'), undefined, 'nobody has told any');
+});
+
+t.test('createGpuSeries() takes no share of the whole card for that of instances that have told theirs', async (t) => {
+  const series = engine();
+  const instance = { ...DCGM_A, more: 'GPU_I_ID="3"' };
+  const whole = dcgm('FB_USED', DCGM_A, 20) + dcgm('FB_FREE', DCGM_A, 80) + dcgm('GPU_TEMP', instance, 61);
+  t.equal(numberOf(read(whole, series), CARD_A, 'memory'), 0.2);
+  const told = dcgm('FB_USED', instance, 95) + dcgm('FB_FREE', instance, 5);
+  t.equal(numberOf(read(whole + told, series), CARD_A, 'memory'), 0.95);
+  t.equal(numberOf(read(whole, series), CARD_A, 'memory'), null);
+  const undivided = dcgm('FB_USED', DCGM_A, 20) + dcgm('FB_FREE', DCGM_A, 80);
+  t.equal(numberOf(read(undivided, series), CARD_A, 'memory'), 0.2, 'the instances are gone');
+});
+
 t.test('createGpuSeries() sees a full instance behind an emptier card', async (t) => {
   const bare = CARD_A.replace('GPU-', '');
   const mig = (id: number, used: number, free: number): string =>
     `nvidia_smi_mig_memory_used_bytes{gpu_instance_id="${id}",uuid="${bare}"} ${used}\n` +
     `nvidia_smi_mig_memory_free_bytes{gpu_instance_id="${id}",uuid="${bare}"} ${free}\n`;
   t.equal(numberOf(read(nvidiaCard(CARD_A) + mig(2, 1e9, 3e9) + mig(7, 19e9, 1e9)), CARD_A, 'memory'), 0.95);
+  const named = `nvidia_smi_mig_info{gpu_instance_id="7",mig_uuid="292b7eb0-0beb-5abe-04b8-475f1ff17b99",uuid="${bare}"} 1\n`;
+  t.equal(numberOf(read(nvidiaCard(CARD_A) + mig(2, 1e9, 3e9) + named), CARD_A, 'memory'), null);
+  const other = read(nvidiaCard(CARD_A) + named);
+  t.same(
+    [idsOf(other), numberOf(other, CARD_A, 'memory')],
+    [[CARD_A], 0.25],
+    'a driver that tells no memory of instances',
+  );
 });
 
 t.test('createGpuSeries() takes used 0 and free 0 for no share', async (t) => {
