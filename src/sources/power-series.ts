@@ -146,7 +146,10 @@ function isMeant({ where, whole }: PowerSeries, labels: Labels, isCut = false): 
 function totalReadings(series: PowerSeries, rows: readonly Row[], scrape: Scrape): RawReading[] {
   const rank = series.rank ?? POWER_RANK.supplies;
   const down = upFailure(series, scrape);
-  if (down !== null) return [missingTotal('unreadable', `${series.exporter}: ${down}`, rank)];
+  // 0 W of a machine that is on is no power whatever the collector says: the domain refuses it by that.
+  const isBelievable = (row: Row): boolean => row.kind === 'read' && parseReading('total-power', row.sample.value).ok;
+  if (down !== null && (rows.length === 0 || rows.some(isBelievable)))
+    return [missingTotal('unreadable', `${series.exporter}: ${down}`, rank)];
   return rows.map((row) => {
     const what = `${series.exporter} ${row.name}${labelText(row.labels, [...(series.whole?.names ?? []), 'chassis_id'])}`;
     if (row.kind === 'rejected')
