@@ -3,6 +3,7 @@
 // times are our monotonic clock's. What several sources together say of a node is node-readings.ts.
 import { type MissingCause, parseReading, type RawReading, readingKey, type SourceReport } from './reading.ts';
 import { cutReport, excessOf, MOST_ENTRIES } from './report-bounds.ts';
+import { isNews, setBackBy } from './sample-order.ts';
 import { type KeyedReadings, keyedReadings, powerOwner, powersOf, worstSamples } from './samples.ts';
 import { meanOf, slowestPeriodMs, vouching, type WitnessWatch, watchWitness, witnessKey } from './witness.ts';
 
@@ -47,6 +48,8 @@ export interface Track {
   readonly stuck: boolean;
   /** The last impossible fall, waiting for a second sample. */
   readonly pendingFallAtMs: number | null;
+  /** See sample-order.ts. */
+  readonly setBackAtMs: number | null;
 }
 
 /** One source of one node, followed over time. */
@@ -198,6 +201,7 @@ const EMPTY_TRACK: Omit<Track, 'raw' | 'state'> = {
   powers: [],
   stuck: false,
   pendingFallAtMs: null,
+  setBackAtMs: null,
 };
 
 function vanished(old: Track): Track {
@@ -244,9 +248,10 @@ function watchReading(
       powers: powerW === null ? [] : [{ atMs, powerW }],
     };
   }
-  if (atMs < old.atMs || (atMs === old.atMs && value === old.value)) {
-    // The same sample again, or an older one: it says nothing new, and a fall that waits for a newer one goes on waiting.
-    return old.pendingFallAtMs === null ? { ...old, raw, state: VALID } : { ...old, raw };
+  if (!isNews(old, value, atMs)) {
+    // It says nothing new, and a fall that waits for a newer one goes on waiting.
+    const again = { ...old, raw, setBackAtMs: setBackBy(old, value, atMs) };
+    return old.pendingFallAtMs === null ? { ...again, state: VALID } : again;
   }
 
   const isTemperature = raw.quantity === 'temperature';
@@ -270,13 +275,15 @@ function watchReading(
     hasValue: true,
     value,
     atMs,
-    jumped: isTemperature && value - old.value > possibleC,
+    // A jump is confirmed by a newer sample only: a higher one under an older stamp goes on waiting.
+    jumped: isTemperature && (value - old.value > possibleC || (old.jumped && atMs < old.atMs && value > old.value)),
     unchangedSinceMs,
     fractional: old.fractional || !Number.isInteger(value),
     powerW,
     powers,
     stuck: isUnchanged && (old.stuck || isStuckUnderLoad(isTemperature, unchangedSinceMs, atMs, powers)),
     pendingFallAtMs: null,
+    setBackAtMs: null,
   };
 }
 

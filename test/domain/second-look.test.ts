@@ -1,7 +1,16 @@
 // A single mad sample kills nothing, and delays nothing for long.
 import t from 'tap';
 import { nextWakeMs } from '../../src/domain/decide.ts';
-import { coolNode, DomainWorld, GPU_A, LEASE_ID, NODE, worldSettings } from '../support/domain-world.ts';
+import {
+  coolGpu,
+  coolNode,
+  DomainWorld,
+  GPU_A,
+  GPU_B,
+  LEASE_ID,
+  NODE,
+  worldSettings,
+} from '../support/domain-world.ts';
 
 /** Wakes the world as the supervisor would, `ms` from now. */
 function wakeAfter(world: DomainWorld, ms: number): void {
@@ -271,4 +280,80 @@ t.test('decide() does not let a look from before a reset trip again', async (t) 
   t.same(world.reset(), { kind: 'reset-done', tripId, epoch: 1 });
   world.run(60);
   t.equal(world.interlock, 'clear');
+});
+
+/** A second CPU chip that gives the stamps of its samples: what it says at so many seconds before now. */
+const stampedCpu = (world: DomainWorld, value: number, ageS: number): void => {
+  world.node.also = [
+    {
+      component: 'cpu',
+      id: 'stamped',
+      quantity: 'temperature',
+      value,
+      origin: 'x',
+      sampledAtMs: world.elapsedMs - ageS * 1_000,
+    },
+  ];
+};
+
+t.test('decide() stops for a hard stop in the answer asked for last, though its stamp is from before', async (t) => {
+  const world = DomainWorld.running();
+  for (let look = 0; look < 3; look += 1) {
+    world.pass(2_000);
+    stampedCpu(world, 70, 0);
+    world.fast();
+  }
+  world.pass(1_000);
+  stampedCpu(world, 97, 20);
+  t.match(world.preflight(), { result: { safe: false, action: 'ABORT', interlock: { state: 'tripped' } } });
+
+  const cool = DomainWorld.running();
+  cool.pass(2_000);
+  stampedCpu(cool, 50, 0);
+  cool.fast();
+  cool.pass(1_000);
+  stampedCpu(cool, 97, 20);
+  t.match(cool.preflight(), { result: { action: 'WAIT_COOLDOWN', interlock: { state: 'clear' } } }, 'by a jump');
+  cool.pass(1_000);
+  stampedCpu(cool, 97, 20);
+  cool.fast();
+  t.equal(cool.interlock, 'tripped', 'until the next sample of the same clock');
+});
+
+t.test('decide() lets no repeated sample of a power confirm itself by a stamp from before', async (t) => {
+  const world = DomainWorld.running();
+  const atS = (seconds: number): number => seconds * 1_000;
+  /** Told in turn by two servers that share an address: what each of them has, with its stamp. */
+  const say = (powerW: number, sampledAtMs: number): void => {
+    world.node.gpus = {
+      [GPU_A]: { temperatureC: 55.25, memoryRatio: 0.3 },
+      [GPU_B]: coolGpu(),
+    };
+    world.node.also = [{ component: 'gpu', id: GPU_A, quantity: 'power', value: powerW, origin: 'x', sampledAtMs }];
+    world.pass(1_000);
+    world.fast();
+  };
+  const startMs = world.elapsedMs;
+  say(150, startMs);
+  say(350, startMs + atS(1));
+  t.match(world.result, { action: 'WAIT_COOLDOWN' }, 'a mad one');
+  say(350, startMs + atS(0.8));
+  t.equal(world.interlock, 'clear', 'the same one, by a clock that is read coarsely');
+  say(150, startMs + atS(4));
+  t.match(world.result, { action: 'PROCEED' }, 'taken back');
+  for (let turn = 0; turn < 5; turn += 1) {
+    say(350, startMs + atS(1));
+    t.match(
+      world.result,
+      { action: 'WAIT_COOLDOWN', interlock: { state: 'clear' } },
+      'told again by the one that lags',
+    );
+    say(150, world.elapsedMs);
+    t.match(world.result, { action: 'PROCEED', interlock: { state: 'clear' } });
+  }
+
+  say(350, world.elapsedMs - atS(20));
+  t.equal(world.interlock, 'clear');
+  say(350, world.elapsedMs - atS(20));
+  t.equal(world.interlock, 'tripped', 'a newer one of the same clock confirms it');
 });

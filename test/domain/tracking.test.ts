@@ -555,6 +555,55 @@ t.test(
   },
 );
 
+t.test(
+  'watchSource() takes a higher sample at once whatever its stamp, and is as old as that stamp says',
+  async (t) => {
+    const at = (atS: number, value: number): Look => ({ readings: [gpuTemperature(value, { sampledAtMs: atS * S })] });
+    const back = new Watched().look(98, at(98, 70)).look(100, at(100, 70)).look(102, at(82, 97));
+    t.match(
+      back.track(),
+      { value: 97, atMs: 82 * S, jumped: false, state: { kind: 'valid' } },
+      'a clock set back by 20 s',
+    );
+    back.look(104, at(84, 96));
+    t.match(back.track(), { value: 96, atMs: 84 * S }, 'and is followed from there');
+    const equal = new Watched().look(100, at(100, 70)).look(102, at(100, 97));
+    t.match(equal.track(), { value: 97, atMs: 100 * S }, 'the same stamp');
+    const stale = new Watched().look(100, at(100, 70)).look(102, at(71.999, 97));
+    t.equal(stale.cause(), 'stale', 'no older than staleAfter');
+  },
+);
+
+t.test('watchSource() lets a clock that was set back take a value back with its second sample', async (t) => {
+  const at = (atS: number, value: number): Look => ({ readings: [gpuTemperature(value, { sampledAtMs: atS * S })] });
+  const hot = (): Watched => new Watched().look(98, at(98, 82)).look(100, at(100, 84));
+  const back = hot().look(102, at(82, 70));
+  t.match(back.track(), { value: 84, atMs: 100 * S }, 'one answer may be an older one');
+  back.look(103, at(82, 70));
+  t.match(back.track(), { value: 84 }, 'and says no more the second time');
+  back.look(104, at(84, 69));
+  t.match(back.track(), { value: 69, atMs: 84 * S }, 'a second sample of the same line shows that time goes on there');
+
+  const inTurn = hot().look(102, at(82, 70)).look(103, at(100, 84)).look(104, at(84, 70));
+  t.match(inTurn.track(), { value: 84, atMs: 100 * S }, 'not where the newer sample is still told in between');
+  inTurn.look(106, at(106, 83)).look(108, at(88, 70));
+  t.match(inTurn.track(), { value: 83, atMs: 106 * S }, 'nor where a newer one is');
+});
+
+t.test('watchSource() takes no sample from before for the second one that a jump needs', async (t) => {
+  const at = (atS: number, value: number): Look => ({ readings: [gpuTemperature(value, { sampledAtMs: atS * S })] });
+  const jump = (): Watched => new Watched().look(98, at(98, 50)).look(100, at(100, 110));
+  t.ok(jump().track().jumped);
+  // The same sample under a clock that is read to the second.
+  t.ok(jump().look(101, at(99.4, 110)).look(102, at(99.6, 110)).track().jumped, 'the same one again');
+  t.ok(jump().look(102, at(99, 111)).track().jumped, 'a higher one from before');
+  t.ok(jump().look(102, at(98, 50)).look(103, at(100, 110)).track().jumped, 'one in turn with that of before');
+  t.notOk(jump().look(102, at(102, 110)).track().jumped, 'only a newer one');
+  const back = new Watched().look(98, at(98, 50)).look(100, at(80, 97));
+  t.ok(back.track().jumped, 'one that comes by a clock set back is a jump like any other');
+  t.notOk(back.look(102, at(82, 97)).track().jumped, 'until the next of its line');
+});
+
 t.test('watchSource() takes power for fallen below 90 % of what it was', async (t) => {
   for (const [powerW, cause] of [
     [180, 'implausible-fall'],
