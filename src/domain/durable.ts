@@ -30,7 +30,7 @@ export function initialState(settings: SafetySettings, moment: Moment): SafetySt
     nodesAside: new Map(),
     unlistedSinceMs: new Map(),
     finders: { problems: [], unread: [] },
-    skewedNodes: new Set(),
+    skewedClocks: new Map(),
     trips: new Map(),
     lastTrip: null,
     epoch: 0,

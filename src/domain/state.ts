@@ -71,8 +71,8 @@ export interface SafetyState {
   readonly unlistedSinceMs: ReadonlyMap<string, number>;
   /** What is wrong with the lists that nodes are found by. */
   readonly finders: Pick<Listing, 'problems' | 'unread'>;
-  /** Nodes whose wall clock was found wrong. */
-  readonly skewedNodes: ReadonlySet<string>;
+  /** Nodes whose wall clock was found wrong, with the sources that told so. */
+  readonly skewedClocks: ReadonlyMap<string, ReadonlySet<string>>;
   readonly trips: ReadonlyMap<string, Trip>;
   readonly lastTrip: EndedTrip | null;
   /** Rises with every reset; nothing older than the last reset can act (I11). */

@@ -279,30 +279,23 @@ t.test('unmonitoredFindings() refuses starts on all nodes while a list of nodes 
   t.equal(world.preflight().result.safe, true);
 });
 
+/** An exporter that tells the time, or `null` for one that does not. */
+const exporter = (port: number, atMs: number, sourceWallAheadMs: number | null): SourceReport => ({
+  ...EMPTY_REPORT,
+  source: `http://127.0.0.1:${port}/metrics`,
+  node: NODE,
+  startedAtMs: atMs,
+  finishedAtMs: atMs,
+  outcome: { kind: 'answered' },
+  scrape: { url: '', tookMs: 1, bytes: 1, samples: 1, rejectedLines: 0, rejected: [], sourceWallAheadMs },
+});
+
 t.test(
   'tellClockSkew() tells once of a wrong clock and once when it is right again, and refuses nothing',
   async (t) => {
     const world = DomainWorld.running();
     let aheadMs = 90_000;
-    world.others = [
-      (atMs) => ({
-        ...EMPTY_REPORT,
-        source: 'http://127.0.0.1:9100/metrics',
-        node: NODE,
-        startedAtMs: atMs,
-        finishedAtMs: atMs,
-        outcome: { kind: 'answered' },
-        scrape: {
-          url: '',
-          tookMs: 1,
-          bytes: 1,
-          samples: 1,
-          rejectedLines: 0,
-          rejected: [],
-          sourceWallAheadMs: aheadMs,
-        },
-      }),
-    ];
+    world.others = [(atMs) => exporter(9100, atMs, aheadMs)];
     world.run(30);
     t.equal(world.result.safe, true);
     t.match(world.told('clock-skew'), [
@@ -324,3 +317,45 @@ t.test(
     });
   },
 );
+
+t.test('tellClockSkew() takes a clock for wrong until the source that told it so tells otherwise', async (t) => {
+  const world = DomainWorld.running();
+  const told = (): string[] => world.told('clock-skew').map(({ message }) => message.replace(/;.*/, ''));
+  const ahead: Record<number, number | null> = { 9100: -20_000, 9400: 0 };
+  const say = (port: number) => (atMs: number) => exporter(port, atMs, ahead[port] ?? null);
+  world.others = [say(9100), say(9400)];
+  world.run(60);
+  t.same(told(), ['The clock of bizon1 is 20 s behind ours'], 'another exporter beside it, whose clock is right');
+  world.others = [say(9400), say(9100)];
+  world.run(30);
+  world.others = [say(9400)];
+  world.run(30);
+  ahead[9100] = null;
+  world.others = [say(9400), say(9100)];
+  world.run(30);
+  t.equal(told().length, 1, 'in whatever order, and while the one says nothing of the time');
+  for (const hovering of [-4_000, -5_500, -4_900, -5_100]) {
+    ahead[9100] = hovering;
+    world.run(10);
+  }
+  t.equal(told().length, 1, 'nor where it hovers at the limit');
+  ahead[9400] = 30_000;
+  world.run(10);
+  ahead[9100] = 0;
+  world.run(10);
+  t.equal(told().length, 1, 'the other one is wrong by now');
+  ahead[9400] = 0;
+  world.run(30);
+  t.same(told().slice(1), ['The clock of bizon1 is right again']);
+
+  ahead[9100] = -20_000;
+  world.run(10);
+  list(world, [NODE], 'fake');
+  world.others = [];
+  world.run(40);
+  t.equal(told().length, 3);
+  list(world, [NODE], 'fake');
+  world.others = [say(9400)];
+  world.run(10);
+  t.match(told().slice(3), ['The clock of bizon1 is right again'], 'one that is off the list is waited for no more');
+});
