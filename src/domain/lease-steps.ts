@@ -14,7 +14,16 @@ import type { Finding, SafetyResult, Unprotected } from './result.ts';
 import { type Action, worstOf } from './result.ts';
 import { isKnownNode, type NodeState, type SafetyState } from './state.ts';
 import type { Step } from './step.ts';
-import { compose, isIn, isReduction, resultForLease, type Scope, scopeOf, standingFindings } from './verdicts.ts';
+import {
+  compose,
+  heldFindings,
+  isIn,
+  isReduction,
+  resultForLease,
+  type Scope,
+  scopeOf,
+  standingFindings,
+} from './verdicts.ts';
 
 /** Findings that only a start has: they are about this service, not about the hardware. */
 export function serviceFindings(step: Step): Finding[] {
@@ -64,8 +73,11 @@ interface Judgement {
   readonly retryAfterSeconds: number | null;
 }
 
-/** May this start? The nodes asked about have just been judged with readings taken for the question. */
-function judgeStart(step: Step, request: StartRequest): Judgement {
+/**
+ * May this start? The nodes asked about have just been judged with readings taken for the question. `holder` is the lease
+ * that asks for more: its cut is halved from what it has, not from what it would like.
+ */
+function judgeStart(step: Step, request: StartRequest, holder: Lease | null = null): Judgement {
   const { state } = step;
   const scope = scopeOf(request.nodes);
   const asked = isIn(scope);
@@ -90,6 +102,7 @@ function judgeStart(step: Step, request: StartRequest): Judgement {
   }
   findings.push(...unmonitoredFindings(state, request.nodes));
   if (names.length === 0) findings.push(NOTHING_READ);
+  if (holder && !findings.some(isReduction)) findings.push(...heldFindings(holder, step.nowMs));
   const intensity = request.intensity ?? maximum;
   const isOverAsked = intensity > maximum;
   if (isOverAsked) {
@@ -105,7 +118,8 @@ function judgeStart(step: Step, request: StartRequest): Judgement {
       message: `Intensity ${formatValue(intensity, 'ratio')} was asked for, maximum is ${formatValue(maximum, 'ratio')}`,
     });
   }
-  const result = compose(state, scope, findings, step.moment, { intensity, unprotected });
+  const given = holder?.intensity ?? intensity;
+  const result = compose(state, scope, findings, step.moment, { intensity: given, unprotected });
   const trips = [...state.trips.values()];
   const isTripped = trips.some((trip) => trip.scope.kind === 'all' || trip.scope.nodes.some(asked));
   const retryAfterSeconds =
@@ -240,9 +254,13 @@ export function askRenewal(step: Step, leaseId: string, identity: string, intens
   return { kind: 'renewed', lease, result: refused ?? resultForLease(step.state, lease, step.moment) };
 }
 
+/** Whether a lease may have more. While its cut is held it may not, or asking for more would lift the cut. */
 function judgeRaise(step: Step, lease: Lease, intensity: number): SafetyResult {
   const { nodes, constraints } = lease;
-  return judgeStart(step, { intensity, nodes, constraints, constraintKeys: [] }).result;
+  const { result } = judgeStart(step, { intensity, nodes, constraints, constraintKeys: [] }, lease);
+  if (result.intensityCap === undefined) return result;
+  // A maximum that refused the raise may be over what was granted; the holder obeys what it reads here.
+  return { ...result, intensityCap: Math.min(result.intensityCap, intensityCapOf(lease)) };
 }
 
 export function askRelease(step: Step, leaseId: string, identity: string, isUntold = false): Answer {

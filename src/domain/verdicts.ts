@@ -79,17 +79,7 @@ export function resultForLease(
 ): SafetyResult {
   const scope = lease.nodes ? scopeOf(lease.nodes) : scopeOf(untouchedNodes(state, lease));
   const findings = standingFindings(state, scope).filter((finding) => finding.level !== 'refusal');
-  if (lease.reducedUntilMs !== null && !findings.some(isReduction)) {
-    const leftS = Math.max(1, Math.ceil((lease.reducedUntilMs - moment.elapsedMs) / 1000));
-    findings.push({
-      code: 'reduction-held',
-      level: 'warning',
-      component: 'workload',
-      id: lease.id,
-      action: 'REDUCE_INTENSITY',
-      message: `The cut of "${lease.workload}" is held for ${leftS} s more`,
-    });
-  }
+  if (!findings.some(isReduction)) findings.push(...heldFindings(lease, moment.elapsedMs));
   const unprotected = leaseUnprotected(state, lease);
   return compose(state, scope, findings, moment, { intensity: lease.intensity, unprotected });
 }
@@ -104,6 +94,22 @@ function untouchedNodes(state: SafetyState, lease: Lease): readonly string[] | n
   const isThere = (node: string): boolean => isLeaseOn(lease, node, state.inventory, state.settings.localNode);
   const isTripped = isIn({ kind: 'nodes', nodes: tripped });
   return [...state.nodes.keys()].filter((node) => !isTripped(node) || isThere(node));
+}
+
+/** What is left of a lease's cut, whose cause may be gone. */
+export function heldFindings(lease: Lease, nowMs: number): Finding[] {
+  if (lease.reducedUntilMs === null) return [];
+  const leftS = Math.max(1, Math.ceil((lease.reducedUntilMs - nowMs) / 1000));
+  return [
+    {
+      code: 'reduction-held',
+      level: 'warning',
+      component: 'workload',
+      id: lease.id,
+      action: 'REDUCE_INTENSITY',
+      message: `The cut of "${lease.workload}" is held for ${leftS} s more`,
+    },
+  ];
 }
 
 export const isReduction = (finding: Finding): boolean => finding.action === 'REDUCE_INTENSITY';

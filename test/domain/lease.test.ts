@@ -314,7 +314,7 @@ t.test('decide() judges a raise as a start, and renews unchanged where it refuse
   t.match(world.renew(0.9), {
     kind: 'renewed',
     lease: { intensity: 0.6, expiresAtMs: world.elapsedMs + 300_000 },
-    result: { safe: false, intensityCap: 0.8 },
+    result: { safe: false, intensityCap: 0.6, findings: [{ code: 'over-maximum', limit: 0.8 }] },
   });
   world.node.fails = true;
   world.run(10);
@@ -326,6 +326,36 @@ t.test('decide() judges a raise as a start, and renews unchanged where it refuse
   );
   t.match(world.renew(0.3), { kind: 'renewed', lease: { intensity: 0.3 } }, 'lowering is always allowed');
   t.equal((world.durable.get(`lease/${LEASE_ID}`) as Lease).intensity, 0.3);
+});
+
+t.test('decide() refuses a raise while the lease is cut, and names no cap above that of the lease', async (t) => {
+  const world = leased({ intensity: 0.2 });
+  const refuses = (intensity: number, codes: readonly string[], name: string): void => {
+    const answer = world.renew(intensity);
+    t.match(answer, { kind: 'renewed', lease: { intensity: 0.2, expiresAtMs: world.elapsedMs + 300_000 } }, name);
+    const result = resultOf(answer);
+    t.match(result, { safe: false, action: 'REDUCE_INTENSITY', intensityFactor: 0.5, intensityCap: 0.1 }, name);
+    t.same(
+      result.findings.map(({ code }) => code),
+      codes,
+      name,
+    );
+  };
+  world.gpu().powerW = 260;
+  world.pass(2_000);
+  refuses(0.8, ['over-warning'], 'by the reading taken for the question');
+  world.run(10);
+  refuses(0.8, ['over-warning'], 'while the warning stands');
+  refuses(0.9, ['over-warning', 'over-maximum'], 'and while more is asked for than the maximum');
+  world.gpu().powerW = 200;
+  world.run(10);
+  refuses(0.8, ['reduction-held'], 'while the cut is held');
+  refuses(0.9, ['reduction-held', 'over-maximum'], 'a maximum does not hide it');
+  t.match(world.preflight({ intensity: 0.8 }).result, { safe: true }, 'a start is not held back by it');
+  t.equal(intensityCapOf(world.lease), 0.1);
+  world.run(60);
+  t.match(world.renew(0.8), { kind: 'renewed', lease: { intensity: 0.8 }, result: { safe: true } }, 'then it may');
+  t.equal(intensityCapOf(world.lease), 0.8);
 });
 
 t.test('decide() judges a raise by the readings that came with it', async (t) => {
