@@ -8,10 +8,11 @@ import { type CopiedTrip, isWithin, type Trip } from './interlock.ts';
 import { withHeard } from './joined-stops.ts';
 import { EVALUATION_COUNTS_MS, isLeaseIn, type Lease, MOST_LEASES } from './lease.ts';
 import { endLeases } from './lease-endings.ts';
+import { durableTrip } from './recorded-stop.ts';
 import type { Finding } from './result.ts';
 import type { SafetyState } from './state.ts';
 import type { Step } from './step.ts';
-import { durableTrip, endTrip, keepTrip, latch, tripAnew } from './trip-steps.ts';
+import { endTrip, keepTrip, latch, tripAnew } from './trip-steps.ts';
 
 /** Holds other processes' trips under their own ids; one of ours that such a trip covers goes into it. */
 export function adoptTrips(step: Step, trips: readonly CopiedTrip[]): void {

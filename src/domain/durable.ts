@@ -15,6 +15,7 @@ import {
   withoutProcesses,
 } from './lease.ts';
 import { newNode } from './node-step.ts';
+import { earlierOf } from './recorded-stop.ts';
 import type { SafetySettings } from './settings.ts';
 import type { NodeState, SafetyState } from './state.ts';
 import type { TripScope } from './stop.ts';
@@ -270,7 +271,7 @@ function readTrip(value: Fields, moment: Moment): Trip | null {
     Object.entries(told.actuators).map(([name, { entries }]) => [name, { entries, verified: false }]),
   );
   const fresh = { ...told, actuators, state: 'stopping' as const, settledAt: null };
-  return { ...(value as unknown as Trip), atMs: moment.elapsedMs, report: fresh };
+  return { ...(value as unknown as Trip), atMs: moment.elapsedMs, report: fresh, earlier: earlierOf(told) };
 }
 
 function isJoined(value: unknown): value is JoinedStops {

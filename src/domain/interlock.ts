@@ -57,6 +57,14 @@ export interface JoinedStops {
   readonly unheard: AskedStop | null;
 }
 
+/** What the record of an earlier process says of a stop that this one goes on with. */
+export interface EarlierReport {
+  /** By name of the actuator: those that were verified. */
+  readonly entries: Readonly<Record<string, readonly StopEntry[]>>;
+  /** When the whole stop was verified; `null` where it was not. */
+  readonly settledAt: string | null;
+}
+
 export interface Trip {
   readonly tripId: string;
   readonly scope: TripScope;
@@ -76,6 +84,8 @@ export interface Trip {
   readonly loadedW: Readonly<Record<string, number>>;
   /** Stops by hand or by an alert that joined it; left out where there were none. */
   readonly joined?: JoinedStops;
+  /** Only after a restart; not written down. */
+  readonly earlier?: EarlierReport;
 }
 
 /** What another process needs of a trip to hold it. Process groups stay with the machine that they are on. */

@@ -27,12 +27,10 @@ import {
 import { isLeaseIn, MOST_LEASES, targetOf } from './lease.ts';
 import { endLeases, orderOwedStop, owedTargets, settleOwedStop } from './lease-endings.ts';
 import { gpuPowersW, lastGpuPowersW, readingsFor } from './node-step.ts';
+import { durableTrip, settledAtOf, withRecorded } from './recorded-stop.ts';
 import { isKnownNode } from './state.ts';
 import type { Step } from './step.ts';
 import type { StopOrder, StopTarget, TripScope } from './stop.ts';
-
-/** The most entries of a report that are kept on disk; in memory all are. */
-const MOST_DURABLE_ENTRIES = 500;
 
 interface Trigger {
   readonly scope: TripScope;
@@ -190,16 +188,6 @@ function loadedGpus(step: Step, scope: TripScope): Record<string, number> {
   return loaded;
 }
 
-export function durableTrip(trip: Trip): Trip {
-  let left = MOST_DURABLE_ENTRIES;
-  const actuators: Record<string, { verified: boolean; entries: StopReport['actuators'][string]['entries'] }> = {};
-  for (const [name, { verified, entries }] of Object.entries(trip.report.actuators)) {
-    actuators[name] = { verified, entries: entries.slice(0, left) };
-    left = Math.max(0, left - entries.length);
-  }
-  return { ...trip, report: { ...trip.report, actuators } };
-}
-
 /** What a manual stop does: everything, or the known ones of the nodes named. */
 export function requestStop(
   step: Step,
@@ -249,12 +237,13 @@ export function takeProgress(
   progress: { readonly orderId: string; readonly actuator: string } & StopReport['actuators'][string],
 ): void {
   const trip = step.state.trips.get(progress.orderId);
-  const { actuator, entries, verified } = progress;
+  const { actuator, verified } = progress;
   if (!trip) {
     // A reset trip's actuator may still report; nothing older than the last reset acts (I11).
     if (verified) settleOwedStop(step, progress.orderId, actuator);
     return;
   }
+  const entries = withRecorded(trip, actuator, progress.entries);
   const actuators = { ...trip.report.actuators, [actuator]: { entries, verified } };
   keepTrip(step, { ...trip, report: { ...trip.report, actuators } });
   const gone = entries.filter((entry) => entry.state === 'stopped').length;
@@ -278,7 +267,8 @@ export function settleTrips(step: Step): void {
   };
   for (const trip of [...step.state.trips.values()]) {
     const names = [...step.state.actuators.keys()];
-    const report = settleReport(trip, names, powerNowW, step.nowMs, step.moment.wallMs);
+    const seen = settleReport(trip, names, powerNowW, step.nowMs, step.moment.wallMs);
+    const report = { ...seen, settledAt: settledAtOf(trip, seen) };
     const settled = { ...trip, report };
     keepTrip(step, settled);
     if (report.state === trip.report.state) continue;

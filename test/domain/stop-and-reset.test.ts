@@ -289,6 +289,89 @@ t.test('decide() ignores what an actuator reports of a trip that was reset', asy
 });
 
 t.test(
+  'decide() keeps what a report says of what was verified, through a restart and what that finds gone',
+  async (t) => {
+    const world = twoLeases();
+    world.stop();
+    const { tripId } = world;
+    world.cool();
+    const entry: StopEntry = {
+      actuator: 'local-processes',
+      kind: 'process-group',
+      name: 'pgid 4711 (train-7)',
+      node: NODE,
+      leaseId: LEASE_ID,
+      state: 'stopped',
+      how: 'SIGTERM, SIGKILL',
+      prior: 'state S',
+      verified: true,
+      tookMs: 3_201,
+    };
+    const other = { ...entry, kind: 'process', name: 'pid 4800 (train-7)', how: 'SIGTERM', tookMs: 12 };
+    const entriesOf = () => reportOf(world)?.actuators['local-processes']?.entries;
+    world.run(10);
+    world.stopReported(true, tripId, [entry, other]);
+    const before = reportOf(world);
+    t.match(before, { state: 'verified', settledAt: new Date(world.wallMs).toISOString() });
+    for (const start of ['first', 'second']) {
+      world.restart({ downMs: 60_000 });
+      world.inventory();
+      world.tick();
+      const { prior: _, ...fresh } = { ...entry, state: 'found' as const, how: '', verified: false, tookMs: 0 };
+      world.stopReported(false, tripId, [fresh]);
+      t.match(reportOf(world), { state: 'stopping', settledAt: null }, `${start} start: nothing is verified by itself`);
+      t.same(entriesOf(), [entry, other], `${start} start: not looked at yet`);
+      const detail = 'gone without a signal from here';
+      world.stopReported(true, tripId, [{ ...fresh, state: 'stopped', verified: true, tookMs: 788, detail }]);
+      t.same(reportOf(world), before, `${start} start: as it was recorded`);
+    }
+    world.restart();
+    world.inventory();
+    world.tick();
+    const back: StopEntry = { ...entry, state: 'stopping', how: 'SIGTERM', verified: false, tookMs: 5 };
+    world.stopReported(false, tripId, [back]);
+    t.same(entriesOf(), [back, other], 'what runs again is told');
+    const ended: StopEntry = { ...entry, tookMs: 3_100 };
+    world.stopReported(true, tripId, [ended]);
+    t.same(entriesOf(), [ended, other], 'and how it was stopped again');
+    t.equal(reportOf(world)?.settledAt, new Date(world.wallMs).toISOString());
+    world.restart();
+    t.same(entriesOf(), [ended, other], 'and that is kept, too');
+  },
+);
+
+t.test('decide() keeps the entries of pods, which no list shows any more, and of what was set to 0', async (t) => {
+  const world = DomainWorld.running();
+  world.stop();
+  const { tripId } = world;
+  world.cool();
+  const made = (entry: Pick<StopEntry, 'kind' | 'name' | 'how' | 'tookMs'>): StopEntry => ({
+    actuator: 'kubernetes',
+    state: 'stopped',
+    verified: true,
+    ...entry,
+  });
+  const pod = made({ kind: 'Pod', name: 'a/b', how: 'delete', tookMs: 2_000 });
+  const owner = made({ kind: 'Deployment', name: 'a/b', how: 'scale 3 -> 0', tookMs: 900 });
+  const raised = { ...owner, tookMs: 700, detail: 'raised again 1 times' };
+  for (const [seen, after] of [
+    [{ ...owner, tookMs: 40 }, owner],
+    [raised, raised],
+  ] as const) {
+    const actuators = [{ name: 'kubernetes', available: true, detail: '' }];
+    const report = (entries: readonly StopEntry[]) =>
+      world.submit({ kind: 'stop-reported', orderId: tripId, actuator: 'kubernetes', entries, verified: true });
+    world.submit({ kind: 'inventoried', actuators, workloads: [], seesPods: true });
+    report([owner, pod]);
+    world.run(40);
+    world.restart();
+    world.submit({ kind: 'inventoried', actuators, workloads: [], seesPods: true });
+    report([seen]);
+    t.same(reportOf(world)?.actuators['kubernetes']?.entries, [after, pod]);
+  }
+});
+
+t.test(
   'decide() keeps a trip through a restart, orders it again, and verifies it anew by what is seen from then on',
   async (t) => {
     const world = twoLeases();
