@@ -191,7 +191,7 @@ export function restoreState(
       reason,
       endedWallMs: moment.wallMs,
       simulated,
-      owedStop: withoutProcesses(owedStopOf(lease), settings.bootId),
+      owedStop: withoutProcesses(owedStopOf(lease, state.inventory), settings.bootId),
     };
     endedLeases.set(id, ended);
     set[`ended/${id}`] = ended;

@@ -2,7 +2,15 @@
 // until every actuator has seen it gone, because a service that dies on the way leaves nobody else who would go on. What a
 // trip stops is trip-steps.ts; when a lease ends by itself is lease-steps.ts.
 import { covers } from './interlock.ts';
-import { type EndedLease, type Lease, type LeaseOutcome, MOST_ENDED_LEASES, MOST_LEASES, owedStopOf } from './lease.ts';
+import {
+  type EndedLease,
+  isMarked,
+  type Lease,
+  type LeaseOutcome,
+  MOST_ENDED_LEASES,
+  MOST_LEASES,
+  owedStopOf,
+} from './lease.ts';
 import type { Step } from './step.ts';
 import type { StopOrder, StopTarget, TripScope } from './stop.ts';
 
@@ -31,7 +39,7 @@ export function endLeases(step: Step, endings: readonly Ending[]): void {
       reason,
       endedWallMs: step.moment.wallMs,
       simulated,
-      owedStop: outcome === 'lapsed' || outcome === 'revoked' ? owedStopOf(lease) : null,
+      owedStop: outcome === 'lapsed' || outcome === 'revoked' ? owedStopOf(lease, step.state.inventory) : null,
     };
     const why = `lease "${workload}" (${id}) ${outcome}: ${reason}`;
     leases.delete(id);
@@ -70,9 +78,7 @@ export function stopLeases(step: Step, leases: readonly Lease[]): void {
   for (const lease of leases) {
     const ended = step.state.endedLeases.get(lease.id);
     if (ended) orderOwedStop(step, ended);
-    const isMarked =
-      lease.processGroup !== null || step.state.inventory.workloads.some((workload) => workload.leaseId === lease.id);
-    if (isMarked) continue;
+    if (isMarked(lease, step.state.inventory)) continue;
     const message = `Lease "${lease.workload}" ended and nothing is marked with it, so nothing could be stopped for it`;
     step.tell({ name: 'lapsed-unmarked', leaseId: lease.id, message }, 'warn');
   }
@@ -87,23 +93,31 @@ export function owedTargets(step: Step, scope: TripScope): StopTarget[] {
   });
 }
 
-/** A lapse is over when every actuator has seen its workload gone; until then a restart begins with it again. */
-export function settleOwedStop(step: Step, orderId: string, actuator: string): void {
+/**
+ * A lapse is over when every actuator has seen its workload gone; until then a restart begins with it again. Where nothing
+ * was marked and nothing was found, the order is over as well, and nobody may call the workload gone.
+ */
+export function settleOwedStop(step: Step, orderId: string, actuator: string, hasFound: boolean): void {
   if (!orderId.startsWith(LAPSE_ORDER)) return;
   const leaseId = orderId.slice(LAPSE_ORDER.length);
   const ended = step.state.endedLeases.get(leaseId);
   if (!ended?.owedStop) return;
-  const verifiedBy = [...new Set([...ended.owedStop.verifiedBy, actuator])];
+  const { unmarked, ...owed } = ended.owedStop;
+  const isUnknown = unmarked === true && !hasFound;
+  const verifiedBy = [...new Set([...owed.verifiedBy, actuator])];
   const isDone = [...step.state.actuators.keys()].every((name) => verifiedBy.includes(name));
-  const settled: EndedLease = { ...ended, owedStop: isDone ? null : { ...ended.owedStop, verifiedBy } };
+  const left = { ...owed, verifiedBy, ...(isUnknown && { unmarked }) };
+  const settled: EndedLease = { ...ended, owedStop: isDone ? null : left };
   const endedLeases = new Map(step.state.endedLeases).set(leaseId, settled);
   if (!isDone) {
     step.change({ endedLeases });
     return;
   }
-  const message = `Nothing of "${ended.workload}" runs any more, whose lease ended: ${ended.reason}`;
+  const message = isUnknown
+    ? `Nothing was marked with "${ended.workload}", whose lease ended: ${ended.reason}`
+    : `Nothing of "${ended.workload}" runs any more, whose lease ended: ${ended.reason}`;
   step.record(`ended/${leaseId}`, settled, message);
   keepEnded(step, endedLeases);
   step.effect({ kind: 'withdraw-order', orderId });
-  step.tell({ name: 'stop-verified', leaseId, message });
+  if (!isUnknown) step.tell({ name: 'stop-verified', leaseId, message });
 }

@@ -56,6 +56,8 @@ export interface OwedStop {
   readonly bootId: string;
   /** Actuators that have verified it; each start asks all of them anew. */
   readonly verifiedBy: readonly string[];
+  /** Nothing bore the lease's mark, and nothing that does was found since: that it is gone is not known. */
+  readonly unmarked?: true;
 }
 
 export interface EndedLease {
@@ -144,9 +146,15 @@ export function targetOf(lease: Lease): StopTarget {
   };
 }
 
+/** Whether a lease's workload can be told from others: by its process group, or by pods that bear the lease's id. */
+export function isMarked(lease: Lease, inventory: WorkloadInventory): boolean {
+  return lease.processGroup !== null || inventory.workloads.some(({ leaseId }) => leaseId === lease.id);
+}
+
 /** What is still to be stopped of a lease that lapsed or was revoked. */
-export function owedStopOf(lease: Lease): OwedStop {
-  return { target: targetOf(lease), nodes: lease.nodes, bootId: lease.bootId, verifiedBy: [] };
+export function owedStopOf(lease: Lease, inventory: WorkloadInventory): OwedStop {
+  const unmarked = isMarked(lease, inventory) ? {} : { unmarked: true as const };
+  return { target: targetOf(lease), nodes: lease.nodes, bootId: lease.bootId, verifiedBy: [], ...unmarked };
 }
 
 /** What is still to be stopped in another boot than its own: pods outlive a reboot of this machine, processes do not. */

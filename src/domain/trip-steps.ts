@@ -240,7 +240,7 @@ export function takeProgress(
   const { actuator, verified } = progress;
   if (!trip) {
     // A reset trip's actuator may still report; nothing older than the last reset acts (I11).
-    if (verified) settleOwedStop(step, progress.orderId, actuator);
+    if (verified) settleOwedStop(step, progress.orderId, actuator, progress.entries.length > 0);
     return;
   }
   const entries = withRecorded(trip, actuator, progress.entries);

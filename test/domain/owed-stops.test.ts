@@ -58,6 +58,30 @@ t.test('decide() calls a lapsed workload gone when every actuator has seen it go
   t.match(world.told('stop-verified'), [{ leaseId: LEASE_ID }]);
 });
 
+t.test('decide() calls nothing gone of a lapsed lease that nothing was marked with, unless it was found', async (t) => {
+  const actuators = ['kubernetes', 'local-processes'].map((name) => ({ name, available: true, detail: '' }));
+  const entry = { actuator: 'kubernetes', kind: 'Pod', name: 'a/b', how: 'delete', tookMs: 1_000 } as const;
+  for (const [entries, told] of [
+    [[], 0],
+    [[{ ...entry, state: 'stopped', verified: true } as const], 1],
+  ] as const) {
+    const world = DomainWorld.running();
+    world.submit({ kind: 'inventoried', actuators, workloads: [], seesPods: true });
+    world.askLease({ ttlMs: 20_000, processGroup: null });
+    world.run(20);
+    t.equal(world.told('lapsed-unmarked').length, 1);
+    world.restart();
+    world.submit({ kind: 'inventoried', actuators, workloads: [], seesPods: true });
+    const report = { kind: 'stop-reported' as const, orderId: ORDER, verified: true };
+    world.submit({ ...report, actuator: 'kubernetes', entries });
+    world.submit({ ...report, actuator: 'local-processes', entries: [] });
+    t.equal(world.told('stop-verified').length, told);
+    t.equal(world.state.endedLeases.get(LEASE_ID)?.owedStop, null, 'and nobody goes on looking');
+    world.restart();
+    t.same(world.orders, []);
+  }
+});
+
 t.test(
   'decide() hands to a trip of one node the lapsed workloads that may run there: named among others, or anywhere',
   async (t) => {
