@@ -38,7 +38,7 @@ export function serviceStep(status: Status, url: string, { ready, reasons }: Rea
   } else if (lastResult && lastResult.action !== 'PROCEED') {
     step.warn(`It says ${lastResult.action} now: ${lastResult.reason}`);
   }
-  if (ready && !journal.ok) step.fail(`The journal cannot be written: ${journal.detail}`);
+  if (!journal.ok) step.fail(`The journal cannot be written: ${journal.detail}`);
   if (leadership.state === 'unknown') step.fail(`It is not known who leads the cluster: ${leadership.detail ?? ''}`);
   if (leadership.state === 'standby') {
     step.warn(`This process does not lead: ${leadership.holder ?? 'nobody'} does`, 'test the one that leads, by --url');

@@ -173,7 +173,7 @@ function frameOf(
     notify: [...(about.notify ?? [])],
     journal: {
       ok: state.journal.ok && about.journal.ok,
-      detail: state.journal.detail,
+      detail: about.journal.ok || !state.journal.ok ? state.journal.detail : journalDetail(about.journal),
       lastError: about.journal.lastError,
       sizeBytes: about.journal.sizeBytes,
       pending: about.journal.pending,
@@ -373,3 +373,6 @@ export function unleasedOf(
 function secondsSince(atMs: number, now: Now): number {
   return Math.max(0, Math.round(now.elapsedMs - atMs) / 1000);
 }
+
+/** Why a journal fails that has not reported it yet. */
+const journalDetail = ({ lastError }: JournalView): string => lastError?.detail ?? 'a write is overdue';

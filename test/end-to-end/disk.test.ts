@@ -1,4 +1,4 @@
-// A full and a read-only disk: the service says so, is not ready, refuses starts, and still stops workloads. The disk is
+// A full and a read-only disk: the service says so, refuses starts, and still stops workloads. The disk is
 // a small tmpfs in a mount namespace of its own, since root is stopped by no file mode.
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -29,13 +29,14 @@ const isSafe = (reply: { readonly status: number }): boolean => reply.status ===
 
 /** What must hold on a disk that takes nothing, with a leased workload running. */
 async function stillStops(t: Tap.Test, service: RealService, pgid: number, code: RegExp): Promise<void> {
-  const ready = await service.until(
-    'not ready',
-    () => service.get('/readyz'),
-    (r) => r.status === 503,
+  const status = await service.until(
+    'a journal that cannot be written',
+    () => service.get('/status'),
+    ({ body }) => body.journal.ok === false,
   );
-  t.match(JSON.stringify(ready.body), /journal/);
-  t.match(JSON.stringify((await service.get('/status')).body.journal), code);
+  t.match(JSON.stringify(status.body.journal), code);
+  t.match((await service.get('/metrics')).body, /^vsf_safety_journal_ok 0$/m);
+  await service.until('ready all the same: a stop must find this service', () => service.get('/readyz'), isSafe);
   const preflight = await service.get('/preflight');
   t.equal(preflight.status, 503);
   t.ok(preflight.body.findings.some((f: { code: string }) => f.code === 'journal-unavailable'));
@@ -56,7 +57,7 @@ declare namespace Tap {
   type Test = Pick<typeof t, 'match' | 'equal' | 'ok'>;
 }
 
-t.test('serve on a full disk says so, is not ready, refuses starts, and still stops workloads', { skip }, async (t) => {
+t.test('serve on a full disk says so, refuses starts, and still stops workloads', { skip }, async (t) => {
   const disk = freshFolder(t);
   const wrap = ['unshare', '-m', 'sh', '-c', `mount -t tmpfs -o size=256k none ${disk} && exec "$@"`, 'sh'];
   const service = await startService(t, { config: FAST, stateDir: join(disk, 'state'), wrap });
@@ -76,7 +77,11 @@ t.test('serve on a full disk says so, is not ready, refuses starts, and still st
   await stillStops(t, service, pgid, /ENOSPC/);
 
   inside(service, `rm ${disk}/filler`);
-  await service.until('a journal that works again', () => service.get('/readyz'), isSafe);
+  await service.until(
+    'a journal that works again',
+    () => service.get('/status'),
+    ({ body }) => body.journal.ok === true,
+  );
   const { tripId } = (await service.get('/estop')).body;
   const journal = spawnSync(
     'nsenter',
@@ -86,32 +91,28 @@ t.test('serve on a full disk says so, is not ready, refuses starts, and still st
   t.match(journal.stdout, new RegExp(`trip/${tripId}`), 'and the trip that it missed is on it now');
 });
 
-t.test(
-  'serve on a read-only disk replays, says so, is not ready, refuses starts, and still stops workloads',
-  { skip },
-  async (t) => {
-    const disk = freshFolder(t);
-    const stateDir = join(disk, 'state');
-    const before = await startService(t, { config: FAST, stateDir });
-    await before.until('a safe preflight', () => before.get('/preflight'), isSafe);
-    const id = randomUUID();
-    const pgid = startWorkload(t, id).pid ?? 0;
-    t.equal((await before.post('/leases', { id, workload: 'w', processGroup: { pgid }, ttlSeconds: 300 })).status, 201);
-    await before.stop('SIGKILL');
+t.test('serve on a read-only disk replays, says so, refuses starts, and still stops workloads', { skip }, async (t) => {
+  const disk = freshFolder(t);
+  const stateDir = join(disk, 'state');
+  const before = await startService(t, { config: FAST, stateDir });
+  await before.until('a safe preflight', () => before.get('/preflight'), isSafe);
+  const id = randomUUID();
+  const pgid = startWorkload(t, id).pid ?? 0;
+  t.equal((await before.post('/leases', { id, workload: 'w', processGroup: { pgid }, ttlSeconds: 300 })).status, 201);
+  await before.stop('SIGKILL');
 
-    const readOnly = `mount --bind ${disk} ${disk} && mount -o remount,ro,bind ${disk} && exec "$@"`;
-    const service = await startService(t, {
-      config: FAST,
-      stateDir,
-      wrap: ['unshare', '-m', 'sh', '-c', readOnly, 'sh'],
-    });
-    await service.until('the lease of the record', () => service.ask('PUT', `/leases/${id}`, {}), isSafe);
-    await stillStops(t, service, pgid, /EROFS/);
-  },
-);
+  const readOnly = `mount --bind ${disk} ${disk} && mount -o remount,ro,bind ${disk} && exec "$@"`;
+  const service = await startService(t, {
+    config: FAST,
+    stateDir,
+    wrap: ['unshare', '-m', 'sh', '-c', readOnly, 'sh'],
+  });
+  await service.until('the lease of the record', () => service.ask('PUT', `/leases/${id}`, {}), isSafe);
+  await stillStops(t, service, pgid, /EROFS/);
+});
 
 t.test(
-  'serve on a disk that fails and is made read-only under it says so, is not ready, and still stops workloads',
+  'serve on a disk that fails and is made read-only under it says so, and still stops workloads',
   { skip: canFail ? false : 'needs root, mount namespaces and loop devices' },
   async (t) => {
     const [disk, images] = [freshFolder(t), freshFolder(t)];

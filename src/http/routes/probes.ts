@@ -12,7 +12,7 @@ const ALIVE_INTERVALS = 3;
 /** … ready while a tick is not late, which refuses starts too. */
 const IN_TIME_INTERVALS = 1.5;
 
-export function addProbeRoutes(app: App, { supervisor, clock, journalHealth }: AppParts): void {
+export function addProbeRoutes(app: App, { supervisor, clock }: AppParts): void {
   app.get('/healthz', {
     schema: {
       operationId: 'isAlive',
@@ -33,7 +33,7 @@ export function addProbeRoutes(app: App, { supervisor, clock, journalHealth }: A
   app.get('/readyz', {
     schema: {
       operationId: 'isReady',
-      summary: 'Ready: the latch is known and can be written, and the last tick was in time',
+      summary: 'Ready: the latch is known, and the last tick was in time',
       tags: ['watch'],
       response: {
         200: json(Type.Object({ ready: Type.Literal(true) }), 'Ready'),
@@ -41,7 +41,7 @@ export function addProbeRoutes(app: App, { supervisor, clock, journalHealth }: A
       },
     },
     async handler() {
-      const reasons = whyNotReady(supervisor.state, clock.now(), journalHealth());
+      const reasons = whyNotReady(supervisor.state, clock.now());
       if (reasons.length > 0)
         throw new Problem('not-ready', `This service is not ready: ${reasons.join('; ')}`, { reasons });
       return { ready: true as const };
@@ -58,8 +58,11 @@ export function whyStalled(state: SafetyState, now: Now): string | null {
   return `${what} ${Math.round(ageMs / 1000)} s ago, ${limitMs / 1000} s are allowed`;
 }
 
-/** Everything that stands against being ready; empty is ready. */
-export function whyNotReady(state: SafetyState, now: Now, journal: ReturnType<AppParts['journalHealth']>): string[] {
+/**
+ * Everything that stands against being ready; empty is ready. A journal that cannot be written is none of it: behind a
+ * Service a process that is not ready is asked for no stop, and it can stop. `journal-unavailable` refuses starts.
+ */
+export function whyNotReady(state: SafetyState, now: Now): string[] {
   const reasons: string[] = [];
   const limitMs = IN_TIME_INTERVALS * state.settings.intervalMs;
   if (state.lastTickAtMs === null) reasons.push('the first evaluation has not been made yet');
@@ -72,8 +75,5 @@ export function whyNotReady(state: SafetyState, now: Now, journal: ReturnType<Ap
     const why = cluster.latchFailure ?? 'its record has not been read yet';
     reasons.push(`whether the cluster is stopped is not known: ${why}`);
   }
-  if (!state.journal.ok) reasons.push(`the journal cannot be written: ${state.journal.detail}`);
-  else if (!journal.ok)
-    reasons.push(`the journal cannot be written: ${journal.lastError?.detail ?? 'a write is overdue'}`);
   return reasons;
 }
