@@ -232,6 +232,12 @@ export function looserKeys(
     .map((cell) => cell.path.join('.'));
 }
 
+/** One limit for people: `250 W`, `0.8`; `key` is its path, `gpu.powerW.warning`. */
+export function limitText(constraints: SafetyConstraints, key: string): string {
+  const cell = CELLS.find(({ path }) => path.join('.') === key);
+  return cell ? `${cellOf(constraints, cell)}${cell.unit}` : 'unknown';
+}
+
 /** All limits as `key=value` lines in a fixed order: what the digest is made of. */
 export function canonicalText(constraints: SafetyConstraints): string {
   return CELLS.map((cell) => `${cell.path.join('.')}=${cellOf(constraints, cell)}`).join('\n');

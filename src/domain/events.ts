@@ -256,6 +256,6 @@ export type Answer =
   | { readonly kind: 'trip-unknown'; readonly tripId: string; readonly active: readonly string[] }
   | { readonly kind: 'forgotten'; readonly gpus: readonly string[] }
   | { readonly kind: 'forget-refused'; readonly why: string }
-  | { readonly kind: 'gpu-unknown'; readonly known: readonly string[] };
+  | { readonly kind: 'gpu-unknown'; readonly asked: readonly string[]; readonly known: readonly string[] };
 
 export type { TripScope };

@@ -20,7 +20,7 @@ export function forget(
   if (event.gpu === null) return forgetNode(step, node, event);
   const { known, listed } = node.watch.gpus;
   const gpu = gpuNamed(node.watch.gpus, event.gpu);
-  if (!gpu) return { kind: 'gpu-unknown', known: [...known.keys()] };
+  if (!gpu) return { kind: 'gpu-unknown', asked: [event.gpu], known: [...known.keys()] };
   const where = `GPU ${gpu.id} on ${event.node}`;
   const isListed = listed.has(gpu.id) || (gpu.pciAddress !== undefined && listed.has(gpu.pciAddress));
   if (isListed) {

@@ -1,7 +1,7 @@
 // Leases and preflights: both are one question, "may this start?", answered by one function. A lease is a preflight
 // that, if the answer is yes, is written down.
 import { clusterFindings, leaseElsewhere } from './cluster-steps.ts';
-import { looserKeys, stricterOf } from './constraints.ts';
+import { limitText, looserKeys, stricterOf } from './constraints.ts';
 import { formatValue, type NodeLimits } from './evaluate.ts';
 import type { Answer, LeaseRequest, StartRequest } from './events.ts';
 import { invariant } from './invariant.ts';
@@ -95,7 +95,9 @@ function judgeStart(step: Step, request: StartRequest, holder: Lease | null = nu
     maximum = Math.min(maximum, limits.constraints.workload.intensityRatio.max);
     if (request.constraints) {
       for (const key of looserKeys(request.constraints, node.limits.constraints, request.constraintKeys)) {
-        const message = `${key} of the request is looser than the limit on ${name} and is ignored`;
+        const message =
+          `${key} of the request is ${limitText(request.constraints, key)}, looser than ` +
+          `${limitText(node.limits.constraints, key)} on ${name}, and is ignored`;
         unprotected.push({ code: 'constraint-ignored', node: name, name: key, message });
       }
     }
@@ -183,7 +185,10 @@ export function askLease(step: Step, request: LeaseRequest, identity: string): A
   const unknown = unknownNodes(state, request.nodes);
   if (unknown.length > 0) return { kind: 'unknown-nodes', nodes: unknown };
   const gpus = request.gpus?.map((name) => namedGpu(state, request.nodes, name)) ?? null;
-  if (gpus?.includes(null)) return { kind: 'gpu-unknown', known: knownGpus(state, request.nodes) };
+  if (gpus?.includes(null)) {
+    const asked = request.gpus?.filter((_, place) => gpus[place] === null) ?? [];
+    return { kind: 'gpu-unknown', asked, known: knownGpus(state, request.nodes) };
+  }
   if (state.leases.size >= MOST_LEASES) return { kind: 'lease-limit', limit: MOST_LEASES };
   const { result, intensity, isTripped, retryAfterSeconds } = judgeStart(step, request);
   if (!result.safe) return { kind: 'judged', result, isTripped, retryAfterSeconds };

@@ -1,5 +1,6 @@
 // One answer out of findings: for everything, for the nodes asked about, or for the holder of a lease.
 import { unprotectedOfAll } from './cluster.ts';
+import { limitText } from './constraints.ts';
 import { type Cooling, interlockFindings, viewInterlock } from './interlock.ts';
 import { isLeaseOn, type Lease } from './lease.ts';
 import { type Finding, MOST_FINDINGS, resultOf, type SafetyResult, type Unprotected } from './result.ts';
@@ -118,7 +119,7 @@ function leaseUnprotected(state: SafetyState, lease: Lease): Unprotected[] {
   const list: Unprotected[] = lease.looserKeys.map((name) => ({
     code: 'constraint-ignored',
     name,
-    message: `${name} of "${lease.workload}" is looser than the limit in force and is ignored`,
+    message: `${name} of "${lease.workload}"${askedText(lease, name)} is looser than the limit in force and is ignored`,
   }));
   if (!lease.processGroup && state.actuators.get('kubernetes')?.available !== true) {
     const message =
@@ -128,3 +129,6 @@ function leaseUnprotected(state: SafetyState, lease: Lease): Unprotected[] {
   }
   return list;
 }
+
+const askedText = ({ constraints }: Lease, key: string): string =>
+  constraints ? `, ${limitText(constraints, key)},` : '';

@@ -26,7 +26,8 @@ function problemOf(answer: Answer, detail: (why: string) => string): Problem | n
     }
     case 'gpu-unknown': {
       const known = answer.known.slice(0, MOST_LISTED);
-      return new Problem('unknown-gpu', detail(`that GPU is not known, only ${listOf(known)}`), { known });
+      const asked = listOf(answer.asked.slice(0, MOST_LISTED).map(shown));
+      return new Problem('unknown-gpu', detail(`no GPU is called ${asked}, only ${listOf(known)}`), { known });
     }
     case 'lease-forbidden':
       return new Problem('lease-forbidden', detail('it belongs to another identity'));

@@ -40,6 +40,10 @@ t.test(
       ['gpu.powerW.warning'],
       'only what is looser than the limit in force',
     );
+    t.match(
+      answer.result.unprotected.find((item) => item.code === 'constraint-ignored')?.message,
+      `gpu.powerW.warning of the request is 280 W, looser than 250 W on ${NODE}, and is ignored`,
+    );
     t.equal(world.state.trips.size, 0);
     t.ok(world.preflight().result.safe, 'others are judged as before');
     t.notOk(world.preflight(constraintsOf({ gpu: { powerW: { warning: 100, hardStop: 110 } } })).result.safe);

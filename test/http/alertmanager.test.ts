@@ -75,6 +75,8 @@ t.test('POST /estop/alertmanager does not undo a reset: only an alert that began
     const answer = await ask(webhook(alert({ startsAt })));
     t.equal(answer.statusCode, 200, String(startsAt));
     t.match(answer.json(), { ignored: /after the last reset/ });
+    const isRead = typeof startsAt === 'string' && startsAt !== 'yesterday';
+    t.match(answer.json(), { ignored: isRead ? /^no alert/ : /^RoomTooHot .* nothing readable in startsAt/ });
   }
   await pass(60_000);
   t.equal((await ask(webhook(alert(), alert({ startsAt: stamp(1) })))).statusCode, 202);
@@ -86,7 +88,7 @@ t.test('POST /estop/alertmanager ignores what is no webhook, and misses no alert
   for (const payload of ['{"alerts":[', '', 'null', '{"__proto__":{"alerts":[]}}']) {
     const answer = await ask({ ...webhook(), payload, headers });
     t.equal(answer.statusCode, 200, payload);
-    t.match(answer.json(), { ignored: String }, payload);
+    t.match(answer.json(), { ignored: /^the body (is no JSON|has no list of alerts), so no alert/ }, payload);
   }
   t.equal(supervisor.state.trips.size, 0);
   // A group of thousands, with a label that a strict parser would refuse, and the wrong content type.

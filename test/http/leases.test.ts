@@ -49,7 +49,12 @@ t.test('POST /leases grants with 201, the lease and the result', async (t) => {
 t.test('POST /leases refuses a GPU that no node asked for has, an index above all', async (t) => {
   const { ask, supervisor } = await startApp(t);
   for (const gpu of ['0', 'GPU-ffffffff-0000-4000-8000-000000000000', '0000:99:00.0']) {
-    t.match((await ask(take({ workload: 'w', gpus: [gpu] }))).json(), { status: 400, code: 'unknown-gpu' }, gpu);
+    const detail = `no GPU is called ${JSON.stringify(gpu)}, only GPU-`;
+    t.match(
+      (await ask(take({ workload: 'w', gpus: [gpu] }))).json(),
+      { status: 400, code: 'unknown-gpu', detail },
+      gpu,
+    );
   }
   t.equal(supervisor.state.leases.size, 0);
 });

@@ -63,11 +63,9 @@ function addRoute(app: App, parts: AppParts): void {
       const alerts = stoppingAlerts(request.body, lastResetWallMs);
       if (alerts.length === 0) {
         noteForAudit(request, { isNothing: true });
-        const since =
-          lastResetWallMs === null
-            ? ''
-            : ` that began after the last reset (${new Date(lastResetWallMs).toISOString()})`;
-        return { ignored: `no alert with ${STOP_LABEL}="true" fires${since}` };
+        const why = whyIgnored(request.body, lastResetWallMs);
+        if (why.isUnread) request.log.warn(`No stop by Alertmanager: ${why.ignored}`);
+        return { ignored: why.ignored };
       }
       const { identity } = callerOf(request);
       const reason = `Alertmanager: ${firstFew(
@@ -93,6 +91,30 @@ function addRoute(app: App, parts: AppParts): void {
 
 const fieldOf = (value: unknown, name: string): unknown =>
   typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;
+
+/** Why a webhook stops nothing, and whether that is because it could not be read. */
+function whyIgnored(
+  webhook: unknown,
+  lastResetWallMs: number | null,
+): { readonly ignored: string; readonly isUnread: boolean } {
+  const alerts = fieldOf(webhook, 'alerts');
+  if (!Array.isArray(alerts)) {
+    const what = webhook === undefined ? 'is no JSON' : 'has no list of alerts';
+    return { ignored: `the body ${what}, so no alert with ${STOP_LABEL}="true" can be read in it`, isUnread: true };
+  }
+  if (lastResetWallMs === null) return { ignored: `no alert with ${STOP_LABEL}="true" fires`, isUnread: false };
+  const since = `after the last reset (${new Date(lastResetWallMs).toISOString()})`;
+  const undated = stoppingAlerts(webhook, null).filter(({ begunWallMs }) => Number.isNaN(begunWallMs));
+  if (undated.length === 0) {
+    return { ignored: `no alert with ${STOP_LABEL}="true" fires that began ${since}`, isUnread: false };
+  }
+  const names = firstFew(
+    undated.map(({ name }) => name),
+    MOST_NAMED,
+  );
+  const why = `nothing readable in startsAt says whether that began ${since}`;
+  return { ignored: `${names} with ${STOP_LABEL}="true" fires, but ${why}`, isUnread: true };
+}
 
 /** The alerts in a webhook that order a stop; `begunWallMs` is `NaN` where one does not say. */
 export function stoppingAlerts(
