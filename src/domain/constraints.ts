@@ -232,10 +232,21 @@ export function looserKeys(
     .map((cell) => cell.path.join('.'));
 }
 
-/** One limit for people: `250 W`, `0.8`; `key` is its path, `gpu.powerW.warning`. */
+/** One limit; `key` is its path, `gpu.powerW.warning`. */
+export function limitAt(constraints: SafetyConstraints, key: string): number {
+  return cellOf(constraints, cellAt(key));
+}
+
+/** One limit for people: `250 W`, `0.8`. */
 export function limitText(constraints: SafetyConstraints, key: string): string {
+  const cell = cellAt(key);
+  return `${cellOf(constraints, cell)}${cell.unit}`;
+}
+
+function cellAt(key: string): Cell {
   const cell = CELLS.find(({ path }) => path.join('.') === key);
-  return cell ? `${cellOf(constraints, cell)}${cell.unit}` : 'unknown';
+  invariant(cell, `There is no limit ${key}`);
+  return cell;
 }
 
 /** All limits as `key=value` lines in a fixed order: what the digest is made of. */

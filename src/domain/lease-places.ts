@@ -1,8 +1,10 @@
 // What live leases mean for a node: that a workload is live there, and which limits were brought along. With a thousand
 // nodes and thousands of leases nobody can ask each about each, so it is worked out once for a set of leases and kept
 // beside it. The set is immutable, as all state is: what is kept can never be wrong.
-import { type SafetyConstraints, stricterOf } from './constraints.ts';
+import { limitAt, limitText, type SafetyConstraints, stricterOf } from './constraints.ts';
 import { type Lease, placesIn, type WorkloadInventory } from './lease.ts';
+import type { Finding } from './result.ts';
+import { settingsOf } from './settings.ts';
 import type { SafetyState } from './state.ts';
 
 interface LeasePlaces {
@@ -57,4 +59,37 @@ export function withLeaseLimits(state: SafetyState, node: string, profile: Safet
   const own = byNode.get(node);
   const stricter = everywhere ? stricterOf(profile, everywhere) : profile;
   return own ? stricterOf(stricter, own) : stricter;
+}
+
+/**
+ * Findings with the lease named whose own limit they are by: `/status` shows a service's limits, and whoever reads of a
+ * stop at 50 °C there would look in vain for that number.
+ */
+export function namingLeases(state: SafetyState, node: string, findings: Finding[]): Finding[] {
+  const { everywhere, byNode } = placesOf(state);
+  if (!everywhere && !byNode.has(node)) return findings;
+  const profile = settingsOf(state.settings, node).constraints;
+  return findings.map((finding) => {
+    const key = limitKeyOf(finding);
+    if (key === null || finding.limit === undefined || !(finding.limit < limitAt(profile, key))) return finding;
+    const lease = [...state.leases.values()].find(
+      ({ nodes, constraints }) =>
+        constraints && limitAt(constraints, key) === finding.limit && (nodes?.includes(node) ?? true),
+    );
+    if (!lease) return finding;
+    const whose = `the limit of lease "${lease.workload}", that of ${node} is ${limitText(profile, key)}`;
+    return { ...finding, message: `${finding.message} (${whose})` };
+  });
+}
+
+/** The path of the limit that a finding is by; `null` where it is by none. */
+function limitKeyOf({ code, component, quantity }: Finding): string | null {
+  const level = code === 'over-warning' ? 'warning' : code === 'over-hard-stop' ? 'hardStop' : null;
+  if (component !== 'gpu' && component !== 'cpu' && component !== 'memory' && component !== 'system') return null;
+  if (level === null) {
+    if (code !== 'over-maximum') return null;
+    const part = component === 'memory' ? 'system' : component;
+    return `${part}.${quantity === 'utilization' ? 'utilizationRatio' : 'memoryRatio'}.max`;
+  }
+  return `${component}.${quantity === 'temperature' ? 'temperatureC' : 'powerW'}.${level}`;
 }

@@ -4,7 +4,7 @@ import { describeSubject, evaluate, formatValue, type NodeLimits, type WorstMarg
 import { unprotectedOn } from './expected-readings.ts';
 import { coolingAfter } from './interlock.ts';
 import { NO_GPUS } from './known-gpus.ts';
-import { isLive, withLeaseLimits } from './lease-places.ts';
+import { isLive, namingLeases, withLeaseLimits } from './lease-places.ts';
 import { isReadAlike, type Purpose, readGpuPowersW, readNode } from './node-readings.ts';
 import { type NodeWatch, rewatchNode } from './node-watch.ts';
 import { type NodeReadings, type Reading, readingKey, type SourceReport } from './reading.ts';
@@ -183,7 +183,7 @@ export function judgeNode(step: Step, name: string): Judged {
   const countsAtMs = blindCountsAtMs(step, node);
   if (countsAtMs !== node.blindCountsAtMs) node = { ...node, blindCountsAtMs: countsAtMs };
 
-  const asRunning = evaluate(looked.readings, limits);
+  const asRunning = namingLeases(step.state, name, evaluate(looked.readings, limits));
   let findings = live ? asRunning : startFindings(step, node, limits, asRunning);
   const blind: Finding[] = [];
   if (live) {
@@ -217,7 +217,7 @@ export function startFindings(
 ): Finding[] {
   const read = readingsFor(step, node, 'start');
   const looked = lookAgain(node.looks, read, limits, updatePeriodOf(node), step.nowMs);
-  const findings = evaluate(looked.readings, limits);
+  const findings = namingLeases(step.state, node.watch.node, evaluate(looked.readings, limits));
   const has = (finding: Finding): boolean =>
     findings.some((other) => other.code === finding.code && sameSubject(other, finding));
   findings.push(...asRunning.filter((finding) => finding.code === 'over-hard-stop' && !has(finding)));

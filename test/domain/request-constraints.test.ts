@@ -102,6 +102,33 @@ t.test('decide() keeps of a lease which of its limits are looser, and nothing el
   t.same(world.lease.looserKeys, ['gpu.powerW.warning']);
 });
 
+t.test('decide() names the lease whose own limit stops, and none where the limit is that of the node', async (t) => {
+  const strict = {
+    gpu: { temperatureC: { warning: 60, hardStop: 65 }, memoryRatio: { max: 0.5 } },
+    system: { memoryRatio: { max: 0.5 } },
+  };
+  const world = leased({ ...constraintsOf(strict), intensity: 0.5 });
+  const messages = (): string[] => resultOf(world.renew()).findings.map(({ message }) => message);
+  Object.assign(world.gpu(), { temperatureC: 61, memoryRatio: 0.6, powerW: 255 });
+  world.node.memoryRatio = 0.6;
+  world.run(10);
+  const whose = (limit: string): string => `(the limit of lease "train-7", that of ${NODE} is ${limit})`;
+  t.match(messages().sort(), [
+    `GPU ${GPU_A} on ${NODE} is at 255 W, warning is 250 W`,
+    `GPU ${GPU_A} on ${NODE} is at 61 °C, warning is 60 °C ${whose('80 °C')}`,
+    `GPU ${GPU_A} on ${NODE}: memory is at 60 %, maximum is 50 % ${whose('0.9')}`,
+    `Memory of ${NODE}: use is at 60 %, maximum is 50 % ${whose('0.85')}`,
+  ]);
+  world.gpu().temperatureC = 66;
+  world.run(10);
+  const reason = `GPU ${GPU_A} on ${NODE} is at 66 °C, hard stop is 65 °C ${whose('85 °C')}`;
+  t.match(world.state.trips.get(world.tripId), { cause: 'hard-stop', reason });
+  const own = leased({ ...constraintsOf(strict), intensity: 0.5 });
+  own.gpu().temperatureC = 86;
+  own.run(10);
+  t.match(own.state.trips.get(own.tripId)?.reason, whose('85 °C'), 'the stricter one stops, though both are passed');
+});
+
 t.test('decide() protects a live lease by the constraints that it brought, down to their own hard stop', async (t) => {
   const strict = constraintsOf({ gpu: { temperatureC: { warning: 60, hardStop: 65 } } });
   const world = leased({ ...strict, intensity: 0.5 });
