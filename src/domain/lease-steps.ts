@@ -121,7 +121,11 @@ function judgeStart(step: Step, request: StartRequest, holder: Lease | null = nu
     });
   }
   const given = holder?.intensity ?? intensity;
-  const result = compose(state, scope, findings, step.moment, { intensity: given, unprotected });
+  const result = compose(state, scope, findings, step.moment, {
+    intensity: given,
+    unprotected,
+    constraints: request.constraints,
+  });
   const trips = [...state.trips.values()];
   const isTripped = trips.some((trip) => trip.scope.kind === 'all' || trip.scope.nodes.some(asked));
   const retryAfterSeconds =

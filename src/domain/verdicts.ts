@@ -1,10 +1,10 @@
 // One answer out of findings: for everything, for the nodes asked about, or for the holder of a lease.
 import { unprotectedOfAll } from './cluster.ts';
-import { limitText } from './constraints.ts';
+import { canonicalText, digestOf, limitText, PROFILES, type SafetyConstraints, stricterOf } from './constraints.ts';
 import { type Cooling, interlockFindings, viewInterlock } from './interlock.ts';
 import { isLeaseOn, type Lease } from './lease.ts';
 import { type Finding, MOST_FINDINGS, resultOf, type SafetyResult, type Unprotected } from './result.ts';
-import { settingsOf } from './settings.ts';
+import { type NodeSettings, settingsOf } from './settings.ts';
 import type { NodeState, SafetyState } from './state.ts';
 
 export type Scope = SafetyResult['scope'];
@@ -29,37 +29,66 @@ function nodesIn(state: SafetyState, scope: Scope): readonly NodeState[] {
   return [...state.nodes].flatMap(([name, node]) => (asked(name) ? [node] : []));
 }
 
+type Limits = Pick<NodeSettings, 'profile' | 'constraints'>;
+
+/** A node's limits as those of a request or a lease make them stricter, if they do: what is judged by, and its name. */
+function limitsUsed(own: Limits, asked: SafetyConstraints): Limits {
+  const constraints = stricterOf(own.constraints, asked);
+  const used = canonicalText(constraints);
+  if (used === canonicalText(own.constraints)) return own;
+  const named = PROFILE_NAMES.find((name) => canonicalText(PROFILES[name]) === used);
+  return { profile: named ?? 'custom', constraints };
+}
+
+const PROFILE_NAMES = ['default', 'bizon1'] as const;
+
 /** What one of our answers is made of, once its findings are known. */
 export function compose(
   state: SafetyState,
   scope: Scope,
   findings: readonly Finding[],
   moment: { readonly elapsedMs: number; readonly wallMs: number },
-  extra: { readonly intensity?: number; readonly unprotected?: readonly Unprotected[] } = {},
+  extra: {
+    readonly intensity?: number;
+    readonly unprotected?: readonly Unprotected[];
+    /** Limits that the request or the lease brought. */
+    readonly constraints?: SafetyConstraints | null;
+  } = {},
 ): SafetyResult {
-  const asked = isIn(scope);
+  const isAsked = isIn(scope);
   const trips = [...state.trips.values()];
   const { settings } = state;
   const unprotected: Unprotected[] = [...(extra.unprotected ?? []), ...unprotectedOfAll(state)];
   const profiles = new Set<string>();
+  const asked = extra.constraints ?? null;
+  // Most nodes have the same limits.
+  const used = new Map<SafetyConstraints, Limits>();
+  const limitsOf = (own: Limits): Limits => {
+    if (!asked) return own;
+    const limits = used.get(own.constraints) ?? limitsUsed(own, asked);
+    used.set(own.constraints, limits);
+    return limits;
+  };
   const cooling: [string, Cooling][] = [];
   for (const node of nodesIn(state, scope)) {
     const name = node.watch.node;
     if (node.cooling) cooling.push([name, node.cooling]);
     // An answer carries so many at most.
     if (unprotected.length < MOST_FINDINGS) unprotected.push(...node.unprotected);
-    profiles.add(settingsOf(settings, name).profile);
+    profiles.add(limitsOf(settingsOf(settings, name)).profile);
   }
-  const own = interlockFindings(trips, cooling, asked, moment.elapsedMs, settings.intervalMs);
+  const isStricter = [...used].some(([own, { constraints }]) => own !== constraints);
+  const own = interlockFindings(trips, cooling, isAsked, moment.elapsedMs, settings.intervalMs);
   return resultOf([...findings, ...own], {
     scope,
     unprotected,
-    interlock: viewInterlock(trips, cooling, asked),
+    interlock: viewInterlock(trips, cooling, isAsked),
     simulated: settings.simulated,
     sequence: state.sequence,
     wallMs: moment.wallMs,
     profile: [...profiles].join(', ') || settings.defaults.profile,
-    constraintsDigest: state.constraintsDigest,
+    constraintsDigest:
+      asked && isStricter ? digestOf(`${state.constraintsDigest}\n${canonicalText(asked)}`) : state.constraintsDigest,
     ...(extra.intensity !== undefined && { intensity: extra.intensity }),
   });
 }
@@ -82,7 +111,11 @@ export function resultForLease(
   const findings = standingFindings(state, scope).filter((finding) => finding.level !== 'refusal');
   if (!findings.some(isReduction)) findings.push(...heldFindings(lease, moment.elapsedMs));
   const unprotected = leaseUnprotected(state, lease);
-  return compose(state, scope, findings, moment, { intensity: lease.intensity, unprotected });
+  return compose(state, scope, findings, moment, {
+    intensity: lease.intensity,
+    unprotected,
+    constraints: lease.constraints,
+  });
 }
 
 /**

@@ -102,6 +102,29 @@ t.test('decide() keeps of a lease which of its limits are looser, and nothing el
   t.same(world.lease.looserKeys, ['gpu.powerW.warning']);
 });
 
+t.test('decide() names the limits that it judged by in preflight, grant and renewal', async (t) => {
+  const world = DomainWorld.running();
+  const plain = world.preflight().result;
+  const by = (input: unknown) => world.preflight({ ...constraintsOf(input), intensity: 0.5 }).result;
+  t.match([plain, by('default')], [{ profile: 'default' }, { profile: 'default' }]);
+  t.equal(by('default').constraintsDigest, plain.constraintsDigest, 'nothing is stricter');
+  t.equal(
+    by({ gpu: { powerW: { warning: 280 } } }).constraintsDigest,
+    plain.constraintsDigest,
+    'what is looser is ignored',
+  );
+  const strict = by('bizon1');
+  t.equal(strict.profile, 'bizon1');
+  t.match(by({ gpu: { powerW: { warning: 240 } } }), { profile: 'custom' });
+  const digests = [plain, strict, by({ gpu: { powerW: { warning: 240 } } })].map((one) => one.constraintsDigest);
+  t.equal(new Set(digests).size, 3);
+  t.equal(by('bizon1').constraintsDigest, strict.constraintsDigest, 'the same limits, the same digest');
+  const used = { profile: 'bizon1', constraintsDigest: strict.constraintsDigest };
+  t.match(world.askLease({ ...constraintsOf('bizon1'), intensity: 0.5 }), { kind: 'granted', result: used });
+  t.match([world.renew(), world.renew(0.75)], [{ result: used }, { result: { ...used, safe: false } }]);
+  t.match(world.run(10), { profile: 'default', constraintsDigest: plain.constraintsDigest });
+});
+
 t.test('decide() names the lease whose own limit stops, and none where the limit is that of the node', async (t) => {
   const strict = {
     gpu: { temperatureC: { warning: 60, hardStop: 65 }, memoryRatio: { max: 0.5 } },
