@@ -5,6 +5,7 @@ import type { NodeWatch } from './node-watch.ts';
 import { type Missing, type NodeReadings, type Quantity, type Reading, readingKey } from './reading.ts';
 import type { Unprotected } from './result.ts';
 import { gpuSettingsOf, type NodeSettings, type RequirementName } from './settings.ts';
+import type { SourceWatch } from './tracking.ts';
 
 export interface Expected {
   readonly component: 'gpu' | 'cpu' | 'memory' | 'system';
@@ -88,7 +89,7 @@ function tellingOf(expected: Expected, merged: ReadonlyMap<string, Reading>, wat
   if (expected.id !== undefined) {
     const own = merged.get(readingKey(expected.component, expected.id, expected.quantity));
     if (own?.state.kind === 'missing') return own.state;
-    const failing = failureOfTool(watch, expected.id);
+    const failing = failureOfTool(watch, expected.id) ?? silenceOfLister(watch, expected.id);
     if (failing) return failing;
     const card = watch.gpus.listed.has(expected.id)
       ? 'the card is listed and no source reads it'
@@ -113,6 +114,24 @@ function failureOfTool(watch: NodeWatch, gpu: string): Missing | null {
     }
   }
   return null;
+}
+
+/**
+ * After a start a card that was known before may be listed by a source that has not answered yet: then that is why it is
+ * not read. Not where a source lists cards of its kind without it, which says that it is gone.
+ */
+function silenceOfLister(watch: NodeWatch, gpu: string): Missing | null {
+  const { listed, known } = watch.gpus;
+  const vendor = known.get(gpu)?.vendor;
+  if (listed.has(gpu) || [...listed.values()].some((other) => other.required && other.vendor === vendor)) return null;
+  // A tool with a sign of its cards fails for those alone.
+  const silent = [...watch.sources.values()].find((source) => isSilent(source) && source.gpuSigns.length === 0);
+  return silent?.failure ? missing('source-failed', `${silent.source}: ${silent.failure.detail}`) : null;
+}
+
+/** Whether a source has never answered since this process started. A tool that is not installed is none. */
+export function isSilent({ failure, lastAnswer }: SourceWatch): boolean {
+  return failure !== null && lastAnswer === null && failure.cause !== 'not-installed';
 }
 
 /** Cards that must exist and that nothing names: too few for `expectGpus`, or a sign without a card. */

@@ -188,8 +188,9 @@ export function judgeNode(step: Step, name: string): Judged {
   const blind: Finding[] = [];
   if (live) {
     findings = findings.map((finding) => {
-      if (finding.code !== 'reading-missing' || !isBlindTooLong(step.state, node, finding, step.nowMs)) return finding;
-      const aborting: Finding = { ...finding, action: 'ABORT', message: `${finding.message}; blind for too long` };
+      const tooLong = finding.code === 'reading-missing' ? blindTooLong(step.state, node, finding, step.nowMs) : null;
+      if (tooLong === null) return finding;
+      const aborting: Finding = { ...finding, action: 'ABORT', message: `${finding.message}; ${tooLong}` };
       blind.push(aborting);
       return aborting;
     });
@@ -259,17 +260,21 @@ function stillMissing(
 }
 
 /**
- * Blind too long: the reading has been missing, with a workload live, for `blindAbortAfter`; for one that was never seen
- * since the start not before the boot grace is over, once per boot of the node.
+ * Blind too long, in words: the reading has been missing, with a workload live, for `blindAbortAfter`; for one that was
+ * never seen since the start not before the boot grace is over, once per boot of the node. `null` where it is not.
  */
-function isBlindTooLong(state: SafetyState, node: NodeState, finding: Finding, nowMs: number): boolean {
+function blindTooLong(state: SafetyState, node: NodeState, finding: Finding, nowMs: number): string | null {
   const { component, id, quantity } = finding;
-  if (quantity === undefined || node.liveSinceMs === null) return false;
-  if (component !== 'gpu' && component !== 'cpu' && component !== 'memory' && component !== 'system') return false;
+  if (quantity === undefined || node.liveSinceMs === null) return null;
+  if (component !== 'gpu' && component !== 'cpu' && component !== 'memory' && component !== 'system') return null;
   const key = readingKey(component, id, quantity);
   const sinceMs = Math.max(node.missingSinceMs.get(key) ?? nowMs, node.liveSinceMs);
-  if (nowMs < blindFromMs(state, node, sinceMs)) return false;
-  return node.watch.seen.has(key) || nowMs >= node.graceUntilMs;
+  const graceMs = node.watch.seen.has(key) ? -Infinity : node.graceUntilMs;
+  if (nowMs < Math.max(blindFromMs(state, node, sinceMs), graceMs)) return null;
+  // What is allowed has no part in when somebody was awake to see that it was over.
+  const allowedMs = Math.max(blindFromMs(state, { ...node, blindCountsAtMs: null }, sinceMs), graceMs) - sinceMs;
+  const [forS, allowedS] = [nowMs - sinceMs, allowedMs].map((ms) => Math.round(ms / 1000));
+  return `blind for too long: ${forS} s, at most ${allowedS} s are allowed`;
 }
 
 /**

@@ -1,6 +1,6 @@
 // What a node's sources themselves say against a start there: one that never answered, one too slow to protect, one that
 // names more cards than a machine can have. Running workloads are judged by the readings alone.
-import { tooManyGpus } from './expected-readings.ts';
+import { isSilent, tooManyGpus } from './expected-readings.ts';
 import type { Finding } from './result.ts';
 import { settingsOf } from './settings.ts';
 import type { NodeState, SafetyState } from './state.ts';
@@ -24,8 +24,8 @@ function unlearntFindings({ watch }: NodeState): Finding[] {
  * starts. A tool that is not installed is no such source; signs of a card speak for themselves.
  */
 function silentSourceFindings(node: NodeState): Finding[] {
-  return [...node.watch.sources.values()].flatMap(({ source, failure, lastAnswer }) => {
-    if (!failure || lastAnswer || failure.cause === 'not-installed') return [];
+  return [...node.watch.sources.values()].filter(isSilent).flatMap(({ source, failure }) => {
+    if (!failure) return [];
     const message = `${source} on ${node.watch.node} has not answered since this service started: ${failure.detail}`;
     return [
       {

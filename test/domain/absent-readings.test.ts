@@ -207,3 +207,55 @@ t.test(
     t.same(of({ waive: [], gpus: new Map(), require: ['total-power'] }), [], 'one that is required is missed instead');
   },
 );
+
+t.test(
+  'missingReading() names a source that has been silent since the start for cards that it may be the one to list',
+  async (t) => {
+    /** Started anew: both cards are known of before, and now only this is said. */
+    const after = (...said: Partial<SourceReport>[]): DomainWorld => {
+      const world = DomainWorld.running();
+      world.restart();
+      world.inventory();
+      const reports = said.map((report, index) => answered(`source ${index + 1}`, world.elapsedMs, report));
+      world.submit({ kind: 'observed', why: 'tick', reports });
+      return world;
+    };
+    const cut = { outcome: { kind: 'failed', cause: 'bad-body', detail: 'connection was cut' } } as const;
+    const silent = { cause: 'source-failed', detail: 'source 1: connection was cut' };
+    t.match(absent(after(cut), 'gpu', 'temperature', GPU_A), silent);
+    t.match(absent(after(cut, {}), 'gpu', 'power', GPU_B), silent, 'whatever answers beside it and lists no card');
+    const other = { ...card, id: 'GPU-c', uuid: 'GPU-c' };
+    t.match(
+      absent(after(cut, { gpus: [{ ...other, vendor: 'amd' }] }), 'gpu', 'power', GPU_A),
+      silent,
+      'or one of another kind',
+    );
+    t.match(absent(after(cut, { gpus: [{ ...other, required: false }] }), 'gpu', 'power', GPU_A), silent);
+
+    const gone = { cause: 'gone', detail: 'the card was here earlier and no source lists it now' };
+    t.match(
+      absent(after(cut, { gpus: [card] }), 'gpu', 'temperature', GPU_B),
+      gone,
+      'not where its kind is listed without it',
+    );
+    t.match(absent(after({}), 'gpu', 'temperature', GPU_A), gone);
+    const failsForIts = { ...cut, gpuSigns: [{ kind: 'driver-loaded', detail: 'amdgpu is loaded' }] } as const;
+    t.match(absent(after(failsForIts, {}), 'gpu', 'temperature', GPU_A), gone, 'nor for what fails for its own cards');
+    const notInstalled = {
+      outcome: { kind: 'failed', cause: 'not-installed', detail: 'it is not installed' },
+    } as const;
+    t.match(
+      absent(after(notInstalled, {}), 'gpu', 'temperature', GPU_A),
+      gone,
+      'a tool that is not there lists nothing',
+    );
+    const answeredOnce = after({});
+    answeredOnce.pass(10_000);
+    answeredOnce.submit({
+      kind: 'observed',
+      why: 'tick',
+      reports: [answered('source 1', answeredOnce.elapsedMs, cut)],
+    });
+    t.match(absent(answeredOnce, 'gpu', 'temperature', GPU_A), gone, 'nor once it has answered without the card');
+  },
+);

@@ -114,6 +114,7 @@ t.test('decide() looks once more at a node whose blindness came due while the pr
   t.equal(late.interlock, 'clear', 'a look that finds nothing does not end the time for others');
   wake(late);
   t.equal(late.interlock, 'tripped', 'none of which found anything');
+  t.match(late.state.trips.get(late.tripId)?.reason, /blind for too long: 36 s, at most 30 s are allowed/);
 
   const well = standstill(25_000);
   well.submit({ kind: 'clock-looked' });
@@ -146,7 +147,7 @@ t.test('decide() makes blindness stop its own node alone, whatever the trip scop
   t.match(world.orders, [{ scope: { kind: 'nodes', nodes: [NODE] }, targets: [{ leaseId: LEASE_ID }] }]);
   t.match(world.state.trips.get(world.tripId), {
     cause: 'blind',
-    reason: /temperature is missing.*blind for too long/,
+    reason: /temperature is missing.*; blind for too long: 30 s, at most 30 s are allowed/,
   });
   t.same([...world.state.leases.keys()], [LEASE_B]);
 });
@@ -204,6 +205,7 @@ t.test('decide() gives a reading that was never seen since the start 120 s befor
   t.match(world.result, { action: 'WAIT_COOLDOWN', interlock: { state: 'clear' } });
   world.run(10);
   t.equal(world.interlock, 'tripped');
+  t.match(world.state.trips.get(world.tripId)?.reason, /blind for too long: 120 s, at most 120 s are allowed/);
 });
 
 t.test('decide() gives that grace once per boot: a crash loop neither renews it nor outruns the abort', async (t) => {
