@@ -1,8 +1,9 @@
 // The temperature of the CPU from /sys, one reading per chip. Which sensor speaks for the CPU is decided by the driver's
-// name and by nothing else (cpu-sensor-names.ts): the first sensor found is often an ACPI zone frozen at 27.8 °C, and a board chip
-// (nct6775, it87) shows 109 °C on pins where nothing is connected while the die is at 55. Within a chip the hottest
-// plausible sensor counts: one package sensor, or one Tccd, may be the only hot one. Where no driver of a CPU is there,
-// thermal zones of a CPU's type stand in. Whether a number is believed is parseReading's word, what it means evaluate's.
+// name and by nothing else (cpu-sensor-names.ts): the first sensor found is often an ACPI zone frozen at 27.8 °C, and a
+// board chip (nct6775, it87) shows 109 °C on pins where nothing is connected while the die is at 55. Within a chip the
+// hottest plausible sensor counts: one package sensor, or one Tccd, may be the only hot one. Where no driver of a CPU is
+// there, thermal zones of a CPU's type stand in. Whether a number is believed is parseReading's word, what it means
+// evaluate's.
 import { type HardwareLimits, type MissingCause, parseReading, type RawReading } from '../domain/reading.ts';
 import { isCpuChip, isCpuZone } from './cpu-sensor-names.ts';
 import { type FileFailure, isAbsent, naturalOrder, type Sysfs } from './sysfs.ts';

@@ -1,8 +1,9 @@
 // The GPUs of one exposition: which rows of GPU_EXPORTERS are in it, whose card each row is, and what a card's rows make
 // together. A card that any row names is listed, with or without readings: dcgm-exporter may tell limits of four cards
-// and the temperature of one, or of three nothing but how busy their memory's bus is. A line that could not be read still tells whose it was, and its reading is missing. An
-// exporter whose own collection failed gives no readings, since what it repeats is old. What the rows are stands in
-// series.ts, the labels' meaning in gpu-identity.ts, one card's readings in gpu-rows.ts.
+// and the temperature of one, or of three nothing but how busy their memory's bus is. A line that could not be read still
+// tells whose it was, and its reading is missing. An exporter whose own collection failed gives no readings, since what
+// it repeats is old. What the rows are stands in series.ts, the labels' meaning in gpu-identity.ts, one card's readings
+// in gpu-rows.ts.
 import type { GpuSign, Witness } from '../domain/reading.ts';
 import { CardIds, identityInText, identityOf, type RowIdentity } from './gpu-identity.ts';
 import { podOf } from './gpu-pods.ts';
