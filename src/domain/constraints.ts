@@ -249,6 +249,13 @@ function cellAt(key: string): Cell {
   return cell;
 }
 
+/** The name that these limits go by. */
+export function profileNameOf(constraints: SafetyConstraints): ProfileName {
+  const text = canonicalText(constraints);
+  const named = (['default', 'bizon1'] as const).find((name) => canonicalText(PROFILES[name]) === text);
+  return named ?? 'custom';
+}
+
 /** All limits as `key=value` lines in a fixed order: what the digest is made of. */
 export function canonicalText(constraints: SafetyConstraints): string {
   return CELLS.map((cell) => `${cell.path.join('.')}=${cellOf(constraints, cell)}`).join('\n');

@@ -323,15 +323,15 @@ function isSteady(powers: Track['powers']): boolean {
 }
 
 /** One mad sample of a power among the six of a minute would raise their mean by 100 W, and a settled temperature stands still. */
-function withoutHighest(powersW: readonly number[]): readonly number[] {
-  const highest = powersW.indexOf(Math.max(...powersW));
-  return powersW.filter((_, index) => index !== highest);
-}
+const withoutHighest = (powersW: readonly number[]): readonly number[] => without(powersW, Math.max(...powersW));
 
 /** A load that rests for a moment of the first minute is no rise either; but the only sample is what is known of it. */
-function withoutLowest(powersW: readonly number[]): readonly number[] {
-  const lowest = powersW.indexOf(Math.min(...powersW));
-  return powersW.length > 1 ? powersW.filter((_, index) => index !== lowest) : powersW;
+const withoutLowest = (powersW: readonly number[]): readonly number[] =>
+  powersW.length > 1 ? without(powersW, Math.min(...powersW)) : powersW;
+
+function without(powersW: readonly number[], oneW: number): readonly number[] {
+  const place = powersW.indexOf(oneW);
+  return powersW.filter((_, index) => index !== place);
 }
 
 const frozen = (track: Track, detail: string): Track => ({

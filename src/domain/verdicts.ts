@@ -1,6 +1,13 @@
 // One answer out of findings: for everything, for the nodes asked about, or for the holder of a lease.
 import { unprotectedOfAll } from './cluster.ts';
-import { canonicalText, digestOf, limitText, PROFILES, type SafetyConstraints, stricterOf } from './constraints.ts';
+import {
+  canonicalText,
+  digestOf,
+  limitText,
+  profileNameOf,
+  type SafetyConstraints,
+  stricterOf,
+} from './constraints.ts';
 import { type Cooling, interlockFindings, viewInterlock } from './interlock.ts';
 import { isLeaseOn, type Lease } from './lease.ts';
 import { type Finding, MOST_FINDINGS, resultOf, type SafetyResult, type Unprotected } from './result.ts';
@@ -34,13 +41,9 @@ type Limits = Pick<NodeSettings, 'profile' | 'constraints'>;
 /** A node's limits as those of a request or a lease make them stricter, if they do: what is judged by, and its name. */
 function limitsUsed(own: Limits, asked: SafetyConstraints): Limits {
   const constraints = stricterOf(own.constraints, asked);
-  const used = canonicalText(constraints);
-  if (used === canonicalText(own.constraints)) return own;
-  const named = PROFILE_NAMES.find((name) => canonicalText(PROFILES[name]) === used);
-  return { profile: named ?? 'custom', constraints };
+  if (canonicalText(constraints) === canonicalText(own.constraints)) return own;
+  return { profile: profileNameOf(constraints), constraints };
 }
-
-const PROFILE_NAMES = ['default', 'bizon1'] as const;
 
 /** What one of our answers is made of, once its findings are known. */
 export function compose(
